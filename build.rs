@@ -1,0 +1,23 @@
+//! Compiles `proto/` at build time, in pure Rust: a fresh machine needs no `protoc`.
+//!
+//! Two things come out: Rust types for the messages, and the descriptor set that the text format (`contract.prototxt`) is read
+//! with. Maps become `BTreeMap`, so that what we encode has one form.
+
+use std::path::PathBuf;
+use std::{env, fs};
+
+const PROTOS: [&str; 4] = [
+    "hydro_serving_grpc/contract/model_contract.proto",
+    "hydro_serving_grpc/monitoring/data_profile_types.proto",
+    "hydro_serving_grpc/tf/api/predict.proto",
+    "grpc/health/v1/health.proto",
+];
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    println!("cargo::rerun-if-changed=proto");
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+    let descriptors = protox::compile(PROTOS, ["proto"])?;
+    fs::write(out.join("descriptors.bin"), protox::prost::Message::encode_to_vec(&descriptors))?;
+    prost_build::Config::new().btree_map(["."]).include_file("messages.rs").compile_fds(descriptors)?;
+    Ok(())
+}
