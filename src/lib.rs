@@ -70,11 +70,29 @@ pub mod contract {
     /// Contract -> prototxt.
     pub mod print;
 
+    /// The third dialect's messages.
+    pub mod bare_signature;
+
     /// Contract <-> protobin, three dialects.
     pub mod wire;
 
-    /// The third dialect's messages.
-    pub mod bare_signature;
+    /// Protobuf in a file of any size, without loading it.
+    pub mod walker;
+
+    /// What a reader of a framework's file gives.
+    pub mod reading;
+
+    /// TensorFlow's saved_model.pb -> Contract.
+    pub mod saved_model;
+
+    /// What differs between a contract that was given and one that was read.
+    pub mod compare;
+
+    /// A tensor's values as JSON.
+    pub mod tensor;
+
+    /// An example request that fits a signature.
+    pub mod sample;
 }
 
 /// Floor 0: what a model is. Values, as above.
