@@ -16,6 +16,9 @@ pub mod proto {
     pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 }
 
+/// What is happening, told to whoever listens.
+pub mod progress;
+
 /// Floor 0: what an image is. Values; no disk, network, clock, environment, async.
 pub mod oci {
     /// The names of bytes.
@@ -33,6 +36,9 @@ pub mod oci {
     /// Where an image is, as users write it.
     pub mod reference;
 
+    /// A registry's reference, a layout or an archive.
+    pub mod location;
+
     /// Manifests and indexes, read.
     pub mod manifest;
 
@@ -47,6 +53,9 @@ pub mod oci {
 
     /// base + layers -> image.
     pub mod image;
+
+    /// Root file systems -> a base image.
+    pub mod base_image;
 }
 
 /// Floor 0: what a model promises. Values, as above.
@@ -81,6 +90,21 @@ pub mod contract {
 pub mod model {
     /// The files of a model.
     pub mod tree;
+
+    /// What a model may be called.
+    pub mod name;
+
+    /// The one door for YAML.
+    pub mod yaml;
+
+    /// `serving.yaml` of every era.
+    pub mod definition;
+
+    /// Which base serves which type of model.
+    pub mod runtime;
+
+    /// Which file goes in which layer.
+    pub mod plan;
 }
 
 /// Floor 1: local bytes. Blocking calls only; async callers use `spawn_blocking`.
@@ -90,6 +114,12 @@ pub mod disk {
 
     /// A recipe read once: its digest, and its blob.
     pub mod seal;
+
+    /// A blocking reader as an asynchronous stream.
+    pub mod stream;
+
+    /// A layer of ours back to files.
+    pub mod unpack_layer;
 
     /// What is left out of a model.
     pub mod ignore_rules;
