@@ -49,10 +49,71 @@ pub mod oci {
     pub mod image;
 }
 
+/// Floor 0: what a model promises. Values, as above.
+pub mod contract {
+    /// Element types, and what their values are to a statistician.
+    pub mod dtype;
+
+    /// Contract, Signature, Field, Shape; what makes one valid.
+    #[allow(clippy::module_inception, reason = "the floor is named for its first value")]
+    pub mod contract;
+
+    /// A contract as JSON.
+    pub mod json;
+
+    /// Contract <-> the messages of the seed era.
+    pub mod message;
+
+    /// prototxt -> Contract, errors with line and column.
+    pub mod text;
+
+    /// Contract -> prototxt.
+    pub mod print;
+
+    /// Contract <-> protobin, three dialects.
+    pub mod wire;
+
+    /// The third dialect's messages.
+    pub mod bare_signature;
+}
+
 /// Floor 0: what a model is. Values, as above.
 pub mod model {
     /// The files of a model.
     pub mod tree;
+}
+
+/// Floor 1: local bytes. Blocking calls only; async callers use `spawn_blocking`.
+pub mod disk {
+    /// A recipe's bytes, or any range of them.
+    pub mod render;
+
+    /// A recipe read once: its digest, and its blob.
+    pub mod seal;
+
+    /// What is left out of a model.
+    pub mod ignore_rules;
+
+    /// A local folder -> a tree.
+    pub mod folder;
+
+    /// Files that appear whole or not at all.
+    pub mod atomic;
+
+    /// The data folder's store, and what it answers.
+    pub mod store;
+
+    /// Real bytes into the store.
+    pub mod store_blob;
+
+    /// Model files, trees and recipes into the store.
+    pub mod store_content;
+
+    /// Repositories: manifests and tags.
+    pub mod store_repositories;
+
+    /// Uploads in pieces.
+    pub mod store_uploads;
 }
 
 /// Floor 2: registries, as their client.
