@@ -145,3 +145,54 @@ pub mod disk {
     /// Uploads in pieces.
     pub mod store_uploads;
 }
+
+/// Floor 2: registries, as their client.
+pub mod registry {
+    /// How each host is reached.
+    pub mod settings;
+
+    /// Where a registry is, and where it may send us.
+    pub mod address;
+
+    /// What a registry said when it said no.
+    pub mod answer;
+
+    /// What can go wrong with a registry.
+    pub mod error;
+
+    /// When to try again.
+    pub mod retry;
+
+    /// How a registry wants to be asked.
+    pub mod challenge;
+
+    /// Who we are to a registry.
+    pub mod credentials;
+
+    /// One request, one answer.
+    pub mod wire;
+
+    /// The HTTP clients.
+    pub mod tls;
+
+    /// The authorisation of a request.
+    pub mod tokens;
+
+    /// Registries and repositories.
+    pub mod client;
+
+    /// Manifests and tags.
+    pub mod manifests;
+
+    /// Blobs, pulled.
+    pub mod download;
+
+    /// The registry's side of an upload.
+    pub mod session;
+
+    /// Blobs, pushed.
+    pub mod upload;
+
+    /// Blobs, mounted.
+    pub mod mount;
+}
