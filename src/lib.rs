@@ -76,3 +76,9 @@ pub mod catalog {
     /// Names and graphs over versions.
     pub mod applications;
 }
+
+/// Floor 3: the work.
+pub mod build {
+    /// Claims a build, runs it, records how it ended.
+    pub mod worker;
+}
