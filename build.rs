@@ -6,9 +6,10 @@
 use std::path::PathBuf;
 use std::{env, fs};
 
-const PROTOS: [&str; 4] = [
+const PROTOS: [&str; 5] = [
     "hydro_serving_grpc/contract/model_contract.proto",
     "hydro_serving_grpc/monitoring/data_profile_types.proto",
+    "hydro_serving_grpc/serving/contract/signature.proto",
     "hydro_serving_grpc/tf/api/predict.proto",
     "grpc/health/v1/health.proto",
 ];

@@ -49,6 +49,34 @@ pub mod oci {
     pub mod image;
 }
 
+/// Floor 0: what a model promises. Values, as above.
+pub mod contract {
+    /// Element types, and what their values are to a statistician.
+    pub mod dtype;
+
+    /// Contract, Signature, Field, Shape; what makes one valid.
+    #[allow(clippy::module_inception, reason = "the floor is named for its first value")]
+    pub mod contract;
+
+    /// A contract as JSON.
+    pub mod json;
+
+    /// Contract <-> the messages of the seed era.
+    pub mod message;
+
+    /// prototxt -> Contract, errors with line and column.
+    pub mod text;
+
+    /// Contract -> prototxt.
+    pub mod print;
+
+    /// Contract <-> protobin, three dialects.
+    pub mod wire;
+
+    /// The third dialect's messages.
+    pub mod bare_signature;
+}
+
 /// Floor 0: what a model is. Values, as above.
 pub mod model {
     /// The files of a model.
