@@ -83,6 +83,39 @@ pub mod model {
     pub mod tree;
 }
 
+/// Floor 1: local bytes. Blocking calls only; async callers use `spawn_blocking`.
+pub mod disk {
+    /// A recipe's bytes, or any range of them.
+    pub mod render;
+
+    /// A recipe read once: its digest, and its blob.
+    pub mod seal;
+
+    /// What is left out of a model.
+    pub mod ignore_rules;
+
+    /// A local folder -> a tree.
+    pub mod folder;
+
+    /// Files that appear whole or not at all.
+    pub mod atomic;
+
+    /// The data folder's store, and what it answers.
+    pub mod store;
+
+    /// Real bytes into the store.
+    pub mod store_blob;
+
+    /// Model files, trees and recipes into the store.
+    pub mod store_content;
+
+    /// Repositories: manifests and tags.
+    pub mod store_repositories;
+
+    /// Uploads in pieces.
+    pub mod store_uploads;
+}
+
 /// Floor 2: models, versions, builds, applications, in a database.
 pub mod catalog {
     /// What is kept, as values.
