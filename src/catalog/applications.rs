@@ -12,7 +12,7 @@ use sqlx::{Sqlite, Transaction};
 
 use super::catalog::{Catalog, CatalogError, Change, failed, now_ms, timestamp};
 use super::record::{Status, VersionId, VersionNumber};
-use super::versions::{Page, get, read_status};
+use super::versions::{Page, Rows, get, read_status};
 
 /// The longest name. Names are in URLs and on pages.
 const NAME_BYTES_MAX: usize = 128;
@@ -102,7 +102,7 @@ impl Catalog {
     }
 
     /// The applications, oldest first; `page.after` is an application's identity.
-    pub async fn applications(&self, page: Page) -> Result<Vec<Application>, CatalogError> {
+    pub async fn applications(&self, page: Page) -> Result<Rows<Application>, CatalogError> {
         let operation = "list the applications";
         let mut transaction = self.reader().begin().await.map_err(failed(operation))?;
         let query = sqlx::query("SELECT id, name, created_ms, graph_json FROM application WHERE id > $1 ORDER BY id LIMIT $2");
@@ -112,7 +112,7 @@ impl Catalog {
         for row in rows {
             applications.push(read(&mut transaction, &row).await?);
         }
-        Ok(applications)
+        Ok(Rows::new(applications, page, false, |application| application.id))
     }
 
     /// Removes an application.
@@ -224,7 +224,7 @@ mod tests {
         assert_eq!(error.to_string(), "model `b` is used by one, two");
         catalog.remove_application("one").await.unwrap();
         catalog.remove_application("two").await.unwrap();
-        assert_eq!(catalog.applications(Page::first()).await.unwrap(), []);
+        assert_eq!(catalog.applications(Page::first()).await.unwrap().rows, []);
         catalog.remove_model(model.id).await.unwrap();
         assert!(matches!(catalog.version(b).await, Err(CatalogError::Missing(_))));
         // Its numbers are not given again.
@@ -249,7 +249,7 @@ mod tests {
             let error = catalog.create_application(new).await.unwrap_err().to_string();
             assert!(error.contains(word), "{error}");
         }
-        assert_eq!(catalog.applications(Page::first()).await.unwrap(), []);
+        assert_eq!(catalog.applications(Page::first()).await.unwrap().rows, []);
         catalog.create_application(application("x", vec![vec![(a, 100)]])).await.unwrap();
         let twice = catalog.create_application(application("x", vec![vec![(a, 100)]])).await.unwrap_err();
         assert!(matches!(twice, CatalogError::ApplicationExists(_)));

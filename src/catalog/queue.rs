@@ -235,7 +235,7 @@ pub(super) mod tests {
         all.sort_unstable();
         assert_eq!(all.len(), 40);
         assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), 40);
-        let left = catalog.versions("m", Page::first()).await.unwrap();
+        let left = catalog.versions("m", Page::first()).await.unwrap().rows;
         assert!(left.iter().all(|version| version.status == Status::Finished && version.finished.is_some()));
     }
 

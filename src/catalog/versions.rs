@@ -48,6 +48,24 @@ macro_rules! select_model {
     };
 }
 
+/// A part of a list.
+#[derive(Clone, Debug)]
+pub struct Rows<T> {
+    /// The rows.
+    pub rows: Vec<T>,
+    /// What to ask for next (`Page::after`); `None` after the last row.
+    pub next: Option<i64>,
+}
+
+impl<T> Rows<T> {
+    /// `cut`: the reading ended before the rows did.
+    pub(super) fn new(rows: Vec<T>, page: Page, cut: bool, key: impl Fn(&T) -> i64) -> Rows<T> {
+        let more = cut || rows.len() as i64 >= page.limit();
+        let next = rows.last().map(key).filter(|_| more);
+        Rows { rows, next }
+    }
+}
+
 /// Which part of a list is wanted.
 #[derive(Clone, Copy, Debug)]
 pub struct Page {
@@ -115,24 +133,36 @@ impl Catalog {
     }
 
     /// A model's versions, newest first; `page.after` is a version number.
-    pub async fn versions(&self, model: &str, page: Page) -> Result<Vec<Version>, CatalogError> {
+    pub async fn versions(&self, model: &str, page: Page) -> Result<Rows<Version>, CatalogError> {
         let query = sqlx::query(select_version!("WHERE m.name = $1 AND v.number < $2 ORDER BY v.number DESC LIMIT $3"));
         let rows = query.bind(model).bind(page.after.unwrap_or(i64::MAX)).bind(page.limit()).fetch(self.reader());
-        take_page(rows).await
+        take_page(rows, page, |version| version.number.0).await
     }
 
     /// The versions of all models, oldest first; `page.after` is a version's identity.
-    pub async fn all_versions(&self, page: Page) -> Result<Vec<Version>, CatalogError> {
+    pub async fn all_versions(&self, page: Page) -> Result<Rows<Version>, CatalogError> {
         let query = sqlx::query(select_version!("WHERE v.id > $1 ORDER BY v.id LIMIT $2"));
         let rows = query.bind(page.after.unwrap_or(0)).bind(page.limit()).fetch(self.reader());
-        take_page(rows).await
+        take_page(rows, page, |version| version.id.0).await
+    }
+
+    /// Of each model its last version, or its last finished one where it has one, in the order of the models; `page.after` is a
+    /// model's identity.
+    pub async fn last_versions(&self, only_finished: bool, page: Page) -> Result<Rows<Version>, CatalogError> {
+        let query = sqlx::query(select_version!(
+            "WHERE v.model_id > $1 AND v.number = (SELECT MAX(w.number) FROM model_version w JOIN build c ON c.version_id = w.id \
+             WHERE w.model_id = v.model_id AND (c.status = 'Finished' OR $2 = 0)) ORDER BY v.model_id LIMIT $3"
+        ));
+        let query = query.bind(page.after.unwrap_or(0)).bind(i64::from(only_finished)).bind(page.limit());
+        take_page(query.fetch(self.reader()), page, |version| version.model_id.0).await
     }
 
     /// The models, oldest first; `page.after` is a model's identity.
-    pub async fn models(&self, page: Page) -> Result<Vec<Model>, CatalogError> {
+    pub async fn models(&self, page: Page) -> Result<Rows<Model>, CatalogError> {
         let query = sqlx::query(select_model!("WHERE m.id > $1 ORDER BY m.id LIMIT $2"));
         let rows = query.bind(page.after.unwrap_or(0)).bind(page.limit()).fetch_all(self.reader()).await;
-        rows.map_err(failed("list the models"))?.iter().map(read_model).collect()
+        let models: Result<Vec<Model>, _> = rows.map_err(failed("list the models"))?.iter().map(read_model).collect();
+        Ok(Rows::new(models?, page, false, |model| model.id.0))
     }
 
     /// The model of this name.
@@ -233,17 +263,19 @@ async fn insert(transaction: &mut Transaction<'static, Sqlite>, new: &NewVersion
 
 async fn take_page(
     mut rows: impl tokio_stream::Stream<Item = Result<SqliteRow, sqlx::Error>> + Unpin,
-) -> Result<Vec<Version>, CatalogError> {
+    page: Page,
+    key: fn(&Version) -> i64,
+) -> Result<Rows<Version>, CatalogError> {
     let (mut versions, mut contract_bytes) = (Vec::new(), 0);
     while let Some(row) = rows.next().await {
         let row = row.map_err(failed("list the versions"))?;
         contract_bytes += get::<Option<String>>(&row, "contract_json")?.map_or(0, |json| json.len());
         versions.push(read_version(&row)?);
         if contract_bytes > PAGE_CONTRACT_BYTES_MAX {
-            break;
+            return Ok(Rows::new(versions, page, true, key));
         }
     }
-    Ok(versions)
+    Ok(Rows::new(versions, page, false, key))
 }
 
 pub(super) fn get<'r, T>(row: &'r SqliteRow, column: &'static str) -> Result<T, CatalogError>
