@@ -97,6 +97,18 @@ pub mod disk {
     /// A local folder -> a tree.
     pub mod folder;
 
+    /// An archive's stream, unpacked and counted.
+    pub mod archive_stream;
+
+    /// The members of a tar, read strictly.
+    pub mod tar_reader;
+
+    /// What the links of an archive point at.
+    pub mod archive_links;
+
+    /// An uploaded archive -> a tree.
+    pub mod archive;
+
     /// Files that appear whole or not at all.
     pub mod atomic;
 
