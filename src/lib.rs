@@ -208,3 +208,31 @@ pub mod registry {
     /// Blobs, mounted.
     pub mod mount;
 }
+
+/// Floor 2: models, versions, builds, applications, in a database.
+pub mod catalog {
+    /// What is kept, as values.
+    pub mod record;
+
+    /// Opening the database; errors; who is told of a change.
+    #[expect(clippy::module_inception, reason = "the file's noun is the floor's")]
+    pub mod catalog;
+
+    /// Models and versions: numbered, found, listed, removed.
+    pub mod versions;
+
+    /// The queue: claimed under a lease, fenced, ended.
+    pub mod queue;
+
+    /// The lines of a build.
+    pub mod build_log;
+
+    /// Names and graphs over versions.
+    pub mod applications;
+}
+
+/// Floor 3: the work.
+pub mod build {
+    /// Claims a build, runs it, records how it ended.
+    pub mod worker;
+}
