@@ -1,0 +1,199 @@
+//! Sealing: a recipe is read once, and what it is called is known.
+//!
+//! [`seal`] makes a [`SealedLayer`]. Uncompressed, nothing is written: the blob is the tar, and whoever needs its bytes renders the
+//! recipe again. With gzip the compressed blob is written to a scratch folder, and both digests come from the one pass.
+//!
+//! What must stay true: gzip bytes are a function of the tar alone. Compressors differ by backend, version, level and, some, by the
+//! size of the writes (dependencies, finding 3): hence miniz_oxide, level 6, writes of 64 KiB, a header without time, name or system,
+//! and a test that holds the bytes.
+
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::render::{READ_BYTES, RenderError, Renderer};
+use crate::fault::{Failure, Fault};
+use crate::oci::digest::Hasher;
+use crate::oci::image::{Compression, LayerSource, Purpose, SealedLayer};
+use crate::oci::layer::Recipe;
+
+const GZIP_LEVEL: u32 = 6;
+/// RFC 1952: 255 is "unknown".
+const GZIP_SYSTEM: u8 = 255;
+const GZIP_WRITE_BYTES: usize = 64 << 10;
+
+/// Why a layer could not be sealed.
+#[derive(Debug, thiserror::Error)]
+pub enum SealError {
+    /// The files cannot be read, or are not what they were.
+    #[error(transparent)]
+    Render(#[from] RenderError),
+    /// A tar cannot be read, or is none.
+    #[error("cannot read `{}`", .tar.display())]
+    Tar {
+        /// The file.
+        tar: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The compressed layer cannot be written.
+    #[error("cannot write a compressed layer to `{}`", .folder.display())]
+    Write {
+        /// The scratch folder.
+        folder: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl Failure for SealError {
+    fn fault(&self) -> Fault {
+        match self {
+            SealError::Render(error) => error.fault(),
+            SealError::Tar { .. } => Fault::Invalid,
+            SealError::Write { .. } => Fault::Ours,
+        }
+    }
+
+    fn remedy(&self) -> Option<String> {
+        match self {
+            SealError::Render(error) => error.remedy(),
+            SealError::Tar { .. } | SealError::Write { .. } => None,
+        }
+    }
+}
+
+/// Reads `recipe` once and names its blob.
+///
+/// `scratch` is where a compressed blob is put, under the digits of its digest; the caller owns the folder. `progress` is called with
+/// the number of bytes of the tar read since it was called before.
+pub fn seal(
+    recipe: Arc<Recipe>,
+    compression: Compression,
+    purpose: Purpose,
+    scratch: &Path,
+    progress: &dyn Fn(u64),
+) -> Result<SealedLayer, SealError> {
+    match compression {
+        Compression::None => seal_plain(recipe, purpose, progress),
+        Compression::Gzip => seal_gzip(recipe, purpose, scratch, progress),
+    }
+}
+
+fn seal_plain(recipe: Arc<Recipe>, purpose: Purpose, progress: &dyn Fn(u64)) -> Result<SealedLayer, SealError> {
+    let mut tar = Renderer::new(recipe.clone());
+    let mut hasher = Hasher::new();
+    let mut buffer = vec![0; 2 * READ_BYTES];
+    loop {
+        let length = fill(&mut tar, &mut buffer)?;
+        if length == 0 {
+            break;
+        }
+        hasher.update(&buffer[..length]);
+        progress(length as u64);
+    }
+    let (size_bytes, digest) = (hasher.size_bytes(), hasher.finish());
+    let source = LayerSource::Recipe(recipe);
+    Ok(SealedLayer { digest, size_bytes, diff_id: digest, compression: Compression::None, purpose, source })
+}
+
+fn seal_gzip(recipe: Arc<Recipe>, purpose: Purpose, scratch: &Path, progress: &dyn Fn(u64)) -> Result<SealedLayer, SealError> {
+    let mut tar = Renderer::new(recipe);
+    let mut next = |buffer: &mut [u8]| {
+        let length = fill(&mut tar, buffer)?;
+        progress(length as u64);
+        Ok(length)
+    };
+    compress(&mut next, purpose, scratch)
+}
+
+/// Seals a finished tar: a root file system that becomes a layer of a base. Compressed, as above.
+pub fn seal_tar(tar: &Path, purpose: Purpose, scratch: &Path, progress: &dyn Fn(u64)) -> Result<SealedLayer, SealError> {
+    let failed = |source| SealError::Tar { tar: tar.to_owned(), source };
+    let mut file = std::fs::File::open(tar).map_err(failed)?;
+    let mut block = [0; 512];
+    file.read_exact(&mut block).map_err(failed)?;
+    // Every dialect of tar since 1988 has this word there.
+    if &block[257..262] != b"ustar" {
+        return Err(failed(io::Error::new(io::ErrorKind::InvalidData, "it is no tar archive")));
+    }
+    let mut reader = block.as_slice().chain(file);
+    let mut next = |buffer: &mut [u8]| {
+        let mut filled = 0;
+        while filled < buffer.len() {
+            match reader.read(&mut buffer[filled..]) {
+                Ok(0) => break,
+                Ok(length) => filled += length,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(failed(error)),
+            }
+        }
+        progress(filled as u64);
+        Ok(filled)
+    };
+    compress(&mut next, purpose, scratch)
+}
+
+/// Compresses what `next` gives, which fills its buffer until the end, and hashes both sides.
+fn compress(
+    next: &mut dyn FnMut(&mut [u8]) -> Result<usize, SealError>,
+    purpose: Purpose,
+    scratch: &Path,
+) -> Result<SealedLayer, SealError> {
+    let failed = |source| SealError::Write { folder: scratch.to_owned(), source };
+    let file = tempfile::Builder::new().prefix("layer-").suffix(".part").tempfile_in(scratch).map_err(failed)?;
+    let blob = Hashing { hasher: Hasher::new(), inner: io::BufWriter::with_capacity(READ_BYTES, file) };
+    let mut gzip = flate2::GzBuilder::new().mtime(0).operating_system(GZIP_SYSTEM).write(blob, flate2::Compression::new(GZIP_LEVEL));
+    let mut diff_id = Hasher::new();
+    let mut buffer = vec![0; GZIP_WRITE_BYTES];
+    loop {
+        let length = next(&mut buffer)?;
+        if length == 0 {
+            break;
+        }
+        diff_id.update(&buffer[..length]);
+        gzip.write_all(&buffer[..length]).map_err(failed)?;
+    }
+    let Hashing { hasher, inner } = gzip.finish().map_err(failed)?;
+    let file = inner.into_inner().map_err(|error| failed(error.into_error()))?;
+    let (size_bytes, digest) = (hasher.size_bytes(), hasher.finish());
+    let path = scratch.join(digest.hex());
+    file.persist(&path).map_err(|error| failed(error.error))?;
+    let source = LayerSource::File(path);
+    Ok(SealedLayer { digest, size_bytes, diff_id: diff_id.finish(), compression: Compression::Gzip, purpose, source })
+}
+
+/// Fills `buffer` as far as there are bytes.
+fn fill(tar: &mut Renderer, buffer: &mut [u8]) -> Result<usize, RenderError> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match tar.read(&mut buffer[filled..]) {
+            Ok(0) => break,
+            Ok(length) => filled += length,
+            Err(error) => {
+                return Err(error.downcast::<RenderError>().expect("a renderer fails with nothing else"));
+            }
+        }
+    }
+    Ok(filled)
+}
+
+/// Passes bytes on and hashes them.
+struct Hashing<W> {
+    hasher: Hasher,
+    inner: W,
+}
+
+impl<W: Write> Write for Hashing<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let length = self.inner.write(bytes)?;
+        self.hasher.update(&bytes[..length]);
+        Ok(length)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}

@@ -1,0 +1,121 @@
+//! Real bytes into the store.
+//!
+//! A [`BlobWriter`] hashes what it is given while it writes it to a temporary file; only [`BlobWriter::commit`] gives the file a name, and
+//! only the name that its bytes have. One that is dropped leaves nothing.
+
+use std::fs;
+use std::io::{self, Read, Write};
+
+use tempfile::NamedTempFile;
+
+use super::atomic::{self, Existing};
+use super::store::{Store, StoreError, failed};
+use crate::oci::digest::{Digest, Hasher};
+use crate::oci::image::{LayerSource, SealedLayer};
+use crate::oci::manifest::Descriptor;
+
+/// The largest blob that is taken: the largest model of the default limits in one layer, and room for headers.
+pub const BLOB_BYTES_MAX: u64 = 65 << 30;
+
+/// A blob on its way into the store.
+pub struct BlobWriter<'a> {
+    store: &'a Store,
+    file: NamedTempFile,
+    hasher: Hasher,
+}
+
+impl Write for BlobWriter<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let length = self.file.write(bytes)?;
+        self.hasher.update(&bytes[..length]);
+        Ok(length)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl BlobWriter<'_> {
+    /// How many bytes it has been given.
+    pub fn size_bytes(&self) -> u64 {
+        self.hasher.size_bytes()
+    }
+
+    /// Puts the bytes into the store under their digest, which must be `expected` where that is given.
+    pub fn commit(self, expected: Option<Digest>) -> Result<Digest, StoreError> {
+        let (size_bytes, found) = (self.hasher.size_bytes(), self.hasher.finish());
+        if let Some(expected) = expected.filter(|expected| *expected != found) {
+            return Err(StoreError::Mismatch { expected, found });
+        }
+        self.store.publish_blob(self.file, found, size_bytes)?;
+        Ok(found)
+    }
+}
+
+impl Store {
+    /// A writer for one blob.
+    pub fn blob_writer(&self) -> Result<BlobWriter<'_>, StoreError> {
+        let uploads = self.uploads_folder();
+        let file = atomic::temporary(&uploads).map_err(failed("create a file in", &uploads))?;
+        Ok(BlobWriter { store: self, file, hasher: Hasher::new() })
+    }
+
+    /// Puts a small blob into the store.
+    pub fn put_bytes(&self, bytes: &[u8]) -> Result<Digest, StoreError> {
+        let digest = Digest::of(bytes);
+        let path = self.blob_path(&digest);
+        if fs::metadata(&path).is_ok_and(|metadata| metadata.len() == bytes.len() as u64) {
+            return Ok(digest);
+        }
+        let mut writer = self.blob_writer()?;
+        writer.write_all(bytes).map_err(failed("write", &path))?;
+        writer.commit(Some(digest))
+    }
+
+    /// Puts a blob into the store from a stream, which must have the bytes that the descriptor says and no more.
+    pub fn put_blob(&self, descriptor: &Descriptor, source: &mut dyn Read) -> Result<(), StoreError> {
+        let mut writer = self.blob_writer()?;
+        let uploads = self.uploads_folder();
+        // One byte more than was said is enough to know that the source is another.
+        let mut source = source.take(descriptor.size_bytes.saturating_add(1));
+        let mut buffer = vec![0; super::render::READ_BYTES];
+        loop {
+            let length = match source.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(length) => length,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(StoreError::Source(error)),
+            };
+            writer.write_all(&buffer[..length]).map_err(failed("write to", &uploads))?;
+        }
+        if writer.size_bytes() != descriptor.size_bytes {
+            let (expected_bytes, found_bytes) = (descriptor.size_bytes, writer.size_bytes());
+            return Err(StoreError::Size { digest: descriptor.digest, expected_bytes, found_bytes });
+        }
+        writer.commit(Some(descriptor.digest)).map(drop)
+    }
+
+    /// Puts a layer of ours into the store: as a recipe over content that is here, or its file as a blob.
+    pub fn put_layer(&self, layer: &SealedLayer) -> Result<(), StoreError> {
+        match &layer.source {
+            LayerSource::Recipe(recipe) => self.put_recipe(&layer.digest, recipe),
+            LayerSource::File(path) => {
+                let mut file = fs::File::open(path).map_err(failed("open", path))?;
+                let descriptor = Descriptor::new("", layer.digest, layer.size_bytes);
+                self.put_blob(&descriptor, &mut file)
+            }
+            LayerSource::Elsewhere if self.has(&layer.digest) => Ok(()),
+            LayerSource::Elsewhere => Err(StoreError::Missing(layer.digest)),
+        }
+    }
+
+    /// Gives a finished file its name among the blobs.
+    pub(super) fn publish_blob(&self, file: NamedTempFile, digest: Digest, size_bytes: u64) -> Result<(), StoreError> {
+        let path = self.blob_path(&digest);
+        // One that is there has been hashed on its way in; its size tells whether a disk has lost some of it since.
+        let whole = fs::metadata(&path).is_ok_and(|metadata| metadata.len() == size_bytes);
+        let existing = if whole { Existing::Keep } else { Existing::Replace };
+        atomic::publish(file, &path, existing).map_err(failed("write", &path))
+    }
+}

@@ -1,0 +1,172 @@
+//! Uploads in pieces: a blob that arrives over several requests.
+//!
+//! A session is a file in `uploads/`, locked while a request writes to it, so that two requests (of one process or of two) cannot mix
+//! their bytes. How many bytes have arrived is the file's length and nothing else; the running hash is kept in memory as a convenience
+//! and made again from the file after a restart.
+//!
+//! What must stay true: a session becomes a blob only through its digest, and what was acknowledged is on disk.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, Write};
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use super::atomic;
+use super::render::READ_BYTES;
+use super::store::{RunningHash, Store, StoreError, failed};
+use super::store_blob::BLOB_BYTES_MAX;
+use crate::oci::digest::{Digest, Hasher};
+
+const PREFIX: &str = "session-";
+/// Running hashes kept at most; a session beyond them is hashed again at its end.
+const HASHERS_MAX: usize = 1024;
+
+/// A session that this request alone writes to.
+pub struct Upload {
+    id: String,
+    path: PathBuf,
+    file: File,
+    hasher: Hasher,
+}
+
+impl Store {
+    /// Opens a session and returns its name, which is safe in a URL.
+    pub fn start_upload(&self) -> Result<String, StoreError> {
+        let uploads = self.uploads_folder();
+        let file = tempfile::Builder::new().prefix(PREFIX).rand_bytes(24).tempfile_in(&uploads);
+        let (_, path) = file.and_then(|file| Ok(file.keep()?)).map_err(failed("create a file in", &uploads))?;
+        let name = path.file_name().and_then(|name| name.to_str()).expect("made of ASCII above");
+        Ok(name[PREFIX.len()..].to_owned())
+    }
+
+    /// Takes hold of a session. [`StoreError::Busy`] while another request does.
+    pub fn upload(&self, id: &str) -> Result<Upload, StoreError> {
+        let path = self.upload_path(id)?;
+        let file = File::options().read(true).append(true).open(&path);
+        let file = file.map_err(|error| missing_or(id, error, failed("open", &path)))?;
+        if rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_err() {
+            return Err(StoreError::Busy(id.to_owned()));
+        }
+        // It may have been finished between the opening and the lock; then the path is gone.
+        if !path.exists() {
+            return Err(StoreError::NoUpload(id.to_owned()));
+        }
+        let length = file.metadata().map_err(failed("look at", &path))?.len();
+        let known = self.running_hashes().remove(id).map(|RunningHash(hasher)| hasher);
+        let hasher = match known.filter(|hasher| hasher.size_bytes() == length) {
+            Some(hasher) => hasher,
+            None => hash(&file).map_err(failed("read", &path))?,
+        };
+        Ok(Upload { id: id.to_owned(), path, file, hasher })
+    }
+
+    /// Lets go of a session that is to be continued by a later request.
+    pub fn suspend(&self, upload: Upload) {
+        let mut kept = self.running_hashes();
+        if kept.len() >= HASHERS_MAX {
+            kept.pop_first();
+        }
+        kept.insert(upload.id, RunningHash(upload.hasher));
+    }
+
+    /// Makes a blob of a session. Where the bytes are not `expected`, the session is over all the same: what it holds is of no use.
+    pub fn finish_upload(&self, upload: Upload, expected: Digest) -> Result<Digest, StoreError> {
+        let (size_bytes, found) = (upload.hasher.size_bytes(), upload.hasher.finish());
+        if found != expected {
+            fs::remove_file(&upload.path).map_err(failed("remove", &upload.path))?;
+            return Err(StoreError::Mismatch { expected, found });
+        }
+        let path = self.blob_path(&found);
+        upload.file.sync_data().map_err(failed("flush", &upload.path))?;
+        if fs::metadata(&path).is_ok_and(|metadata| metadata.len() == size_bytes) {
+            fs::remove_file(&upload.path).map_err(failed("remove", &upload.path))?;
+            return Ok(found);
+        }
+        // Cancelled by another request in the meantime: then there is nothing to rename.
+        fs::rename(&upload.path, &path).map_err(|error| missing_or(&upload.id, error, failed("create", &path)))?;
+        let folder = self.root().join("blobs");
+        atomic::flush_folder(&folder).map_err(failed("flush", &folder))?;
+        Ok(found)
+    }
+
+    /// How many bytes of a session have arrived.
+    pub fn upload_offset(&self, id: &str) -> Result<u64, StoreError> {
+        let path = self.upload_path(id)?;
+        let metadata = fs::metadata(&path).map_err(|error| missing_or(id, error, failed("look at", &path)))?;
+        Ok(metadata.len())
+    }
+
+    /// Ends a session; nothing of it stays.
+    pub fn cancel_upload(&self, id: &str) -> Result<(), StoreError> {
+        let path = self.upload_path(id)?;
+        self.running_hashes().remove(id);
+        fs::remove_file(&path).map_err(|error| missing_or(id, error, failed("remove", &path)))
+    }
+
+    /// Removes what was left in `uploads/` by requests and processes that ended in the middle, where it was last written to before
+    /// `before`. Returns how many files and folders that were.
+    pub fn remove_stale_uploads(&self, before: SystemTime) -> Result<usize, StoreError> {
+        let uploads = self.uploads_folder();
+        let mut removed = 0;
+        for entry in fs::read_dir(&uploads).map_err(failed("list", &uploads))? {
+            let path = entry.map_err(failed("list", &uploads))?.path();
+            // Another process may be sweeping as well: what is gone is gone.
+            let Ok(metadata) = fs::symlink_metadata(&path) else { continue };
+            if metadata.modified().map_err(failed("look at", &path))? >= before {
+                continue;
+            }
+            let result = if metadata.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+            match result {
+                Ok(()) => removed += 1,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(failed("remove", &path)(error)),
+            }
+        }
+        Ok(removed)
+    }
+
+    fn upload_path(&self, id: &str) -> Result<PathBuf, StoreError> {
+        // Only what `start_upload` makes: letters and digits, so no path can be built from it.
+        if id.is_empty() || id.len() > 64 || !id.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+            return Err(StoreError::NoUpload(id.chars().take(100).collect()));
+        }
+        Ok(self.uploads_folder().join(format!("{PREFIX}{id}")))
+    }
+
+    fn running_hashes(&self) -> std::sync::MutexGuard<'_, std::collections::BTreeMap<String, RunningHash>> {
+        self.hashers.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+impl Upload {
+    /// How many bytes have arrived.
+    pub fn offset(&self) -> u64 {
+        self.hasher.size_bytes()
+    }
+
+    /// Takes in the next bytes.
+    pub fn append(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
+        if self.offset().saturating_add(bytes.len() as u64) > BLOB_BYTES_MAX {
+            return Err(StoreError::TooLarge { bytes_max: BLOB_BYTES_MAX });
+        }
+        self.file.write_all(bytes).map_err(failed("write", &self.path))?;
+        self.hasher.update(bytes);
+        Ok(())
+    }
+}
+
+fn missing_or(id: &str, error: io::Error, otherwise: impl Fn(io::Error) -> StoreError) -> StoreError {
+    if error.kind() == io::ErrorKind::NotFound { StoreError::NoUpload(id.to_owned()) } else { otherwise(error) }
+}
+
+fn hash(mut file: &File) -> io::Result<Hasher> {
+    let mut hasher = Hasher::new();
+    file.rewind()?;
+    let mut buffer = vec![0; READ_BYTES];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(hasher),
+            length => hasher.update(&buffer[..length]),
+        }
+    }
+}
