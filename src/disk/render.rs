@@ -352,30 +352,6 @@ mod tests {
     }
 
     #[test]
-    fn every_range_is_that_part_of_the_whole() {
-        let folder = tempfile::tempdir().unwrap();
-        let inline = EntryKind::File { size_bytes: 3, executable: true, content: Content::Inline((*b"abc").into()) };
-        let entries = vec![
-            local(folder.path(), "empty", b""),
-            local(folder.path(), "large", &vec![7; READ_BYTES + 1000]),
-            local(folder.path(), "small", b"12345"),
-            Entry { path: TreePath::new("m/inline").unwrap(), kind: inline },
-        ];
-        let recipe = Arc::new(Recipe::new(entries, 0).unwrap());
-        let whole = all(&recipe).unwrap();
-        assert_eq!(whole.len() as u64, recipe.size_bytes());
-        let edges: Vec<u64> = recipe.parts().flat_map(|part| [part.offset_bytes, part.offset_bytes + part.size_bytes / 2 + 1]).collect();
-        for &start in &edges {
-            for &end in edges.iter().chain(&[recipe.size_bytes(), u64::MAX]) {
-                let mut bytes = Vec::new();
-                Renderer::range(recipe.clone(), start..end).read_to_end(&mut bytes).unwrap();
-                let end = end.min(recipe.size_bytes()).max(start);
-                assert!(bytes == whole[start as usize..end as usize], "{start}..{end}");
-            }
-        }
-    }
-
-    #[test]
     fn a_file_that_is_not_what_it_was_is_named() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("w");
