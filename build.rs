@@ -6,15 +6,18 @@
 use std::path::PathBuf;
 use std::{env, fs};
 
-const PROTOS: [&str; 4] = [
+const PROTOS: [&str; 5] = [
     "hydro_serving_grpc/contract/model_contract.proto",
     "hydro_serving_grpc/monitoring/data_profile_types.proto",
+    "hydro_serving_grpc/serving/contract/signature.proto",
     "hydro_serving_grpc/tf/api/predict.proto",
     "grpc/health/v1/health.proto",
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo::rerun-if-changed=proto");
+    // The migrations are embedded by a macro, which cannot say so itself.
+    println!("cargo::rerun-if-changed=migrations");
     let out = PathBuf::from(env::var("OUT_DIR")?);
     let descriptors = protox::compile(PROTOS, ["proto"])?;
     fs::write(out.join("descriptors.bin"), protox::prost::Message::encode_to_vec(&descriptors))?;

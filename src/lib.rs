@@ -16,6 +16,9 @@ pub mod proto {
     pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 }
 
+/// What is happening, told to whoever listens.
+pub mod progress;
+
 /// Floor 0: what an image is. Values; no disk, network, clock, environment, async.
 pub mod oci {
     /// The names of bytes.
@@ -33,6 +36,9 @@ pub mod oci {
     /// Where an image is, as users write it.
     pub mod reference;
 
+    /// A registry's reference, a layout or an archive.
+    pub mod location;
+
     /// Manifests and indexes, read.
     pub mod manifest;
 
@@ -47,12 +53,58 @@ pub mod oci {
 
     /// base + layers -> image.
     pub mod image;
+
+    /// Root file systems -> a base image.
+    pub mod base_image;
+}
+
+/// Floor 0: what a model promises. Values, as above.
+pub mod contract {
+    /// Element types, and what their values are to a statistician.
+    pub mod dtype;
+
+    /// Contract, Signature, Field, Shape; what makes one valid.
+    #[allow(clippy::module_inception, reason = "the floor is named for its first value")]
+    pub mod contract;
+
+    /// A contract as JSON.
+    pub mod json;
+
+    /// Contract <-> the messages of the seed era.
+    pub mod message;
+
+    /// prototxt -> Contract, errors with line and column.
+    pub mod text;
+
+    /// Contract -> prototxt.
+    pub mod print;
+
+    /// Contract <-> protobin, three dialects.
+    pub mod wire;
+
+    /// The third dialect's messages.
+    pub mod bare_signature;
 }
 
 /// Floor 0: what a model is. Values, as above.
 pub mod model {
     /// The files of a model.
     pub mod tree;
+
+    /// What a model may be called.
+    pub mod name;
+
+    /// The one door for YAML.
+    pub mod yaml;
+
+    /// `serving.yaml` of every era.
+    pub mod definition;
+
+    /// Which base serves which type of model.
+    pub mod runtime;
+
+    /// Which file goes in which layer.
+    pub mod plan;
 }
 
 /// Floor 1: local bytes. Blocking calls only; async callers use `spawn_blocking`.
@@ -62,6 +114,12 @@ pub mod disk {
 
     /// A recipe read once: its digest, and its blob.
     pub mod seal;
+
+    /// A blocking reader as an asynchronous stream.
+    pub mod stream;
+
+    /// A layer of ours back to files.
+    pub mod unpack_layer;
 
     /// What is left out of a model.
     pub mod ignore_rules;
@@ -116,4 +174,83 @@ pub mod disk {
 
     /// Where an image can be put on this machine.
     pub mod destination;
+}
+
+/// Floor 2: registries, as their client.
+pub mod registry {
+    /// How each host is reached.
+    pub mod settings;
+
+    /// Where a registry is, and where it may send us.
+    pub mod address;
+
+    /// What a registry said when it said no.
+    pub mod answer;
+
+    /// What can go wrong with a registry.
+    pub mod error;
+
+    /// When to try again.
+    pub mod retry;
+
+    /// How a registry wants to be asked.
+    pub mod challenge;
+
+    /// Who we are to a registry.
+    pub mod credentials;
+
+    /// One request, one answer.
+    pub mod wire;
+
+    /// The HTTP clients.
+    pub mod tls;
+
+    /// The authorisation of a request.
+    pub mod tokens;
+
+    /// Registries and repositories.
+    pub mod client;
+
+    /// Manifests and tags.
+    pub mod manifests;
+
+    /// Blobs, pulled.
+    pub mod download;
+
+    /// The registry's side of an upload.
+    pub mod session;
+
+    /// Blobs, pushed.
+    pub mod upload;
+
+    /// Blobs, mounted.
+    pub mod mount;
+}
+
+/// Floor 2: models, versions, builds, applications, in a database.
+pub mod catalog {
+    /// What is kept, as values.
+    pub mod record;
+
+    /// Opening the database; errors; who is told of a change.
+    #[expect(clippy::module_inception, reason = "the file's noun is the floor's")]
+    pub mod catalog;
+
+    /// Models and versions: numbered, found, listed, removed.
+    pub mod versions;
+
+    /// The queue: claimed under a lease, fenced, ended.
+    pub mod queue;
+
+    /// The lines of a build.
+    pub mod build_log;
+
+    /// Names and graphs over versions.
+    pub mod applications;
+}
+
+/// Floor 3: the work.
+pub mod build {
+    /// Claims a build, runs it, records how it ended.
+    pub mod worker;
 }

@@ -28,6 +28,15 @@ pub enum SealError {
     /// The files cannot be read, or are not what they were.
     #[error(transparent)]
     Render(#[from] RenderError),
+    /// A tar cannot be read, or is none.
+    #[error("cannot read `{}`", .tar.display())]
+    Tar {
+        /// The file.
+        tar: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
     /// The compressed layer cannot be written.
     #[error("cannot write a compressed layer to `{}`", .folder.display())]
     Write {
@@ -43,6 +52,7 @@ impl Failure for SealError {
     fn fault(&self) -> Fault {
         match self {
             SealError::Render(error) => error.fault(),
+            SealError::Tar { .. } => Fault::Invalid,
             SealError::Write { .. } => Fault::Ours,
         }
     }
@@ -50,7 +60,7 @@ impl Failure for SealError {
     fn remedy(&self) -> Option<String> {
         match self {
             SealError::Render(error) => error.remedy(),
-            SealError::Write { .. } => None,
+            SealError::Tar { .. } | SealError::Write { .. } => None,
         }
     }
 }
@@ -90,21 +100,61 @@ fn seal_plain(recipe: Arc<Recipe>, purpose: Purpose, progress: &dyn Fn(u64)) -> 
 }
 
 fn seal_gzip(recipe: Arc<Recipe>, purpose: Purpose, scratch: &Path, progress: &dyn Fn(u64)) -> Result<SealedLayer, SealError> {
+    let mut tar = Renderer::new(recipe);
+    let mut next = |buffer: &mut [u8]| {
+        let length = fill(&mut tar, buffer)?;
+        progress(length as u64);
+        Ok(length)
+    };
+    compress(&mut next, purpose, scratch)
+}
+
+/// Seals a finished tar: a root file system that becomes a layer of a base. Compressed, as above.
+pub fn seal_tar(tar: &Path, purpose: Purpose, scratch: &Path, progress: &dyn Fn(u64)) -> Result<SealedLayer, SealError> {
+    let failed = |source| SealError::Tar { tar: tar.to_owned(), source };
+    let mut file = std::fs::File::open(tar).map_err(failed)?;
+    let mut block = [0; 512];
+    file.read_exact(&mut block).map_err(failed)?;
+    // Every dialect of tar since 1988 has this word there.
+    if &block[257..262] != b"ustar" {
+        return Err(failed(io::Error::new(io::ErrorKind::InvalidData, "it is no tar archive")));
+    }
+    let mut reader = block.as_slice().chain(file);
+    let mut next = |buffer: &mut [u8]| {
+        let mut filled = 0;
+        while filled < buffer.len() {
+            match reader.read(&mut buffer[filled..]) {
+                Ok(0) => break,
+                Ok(length) => filled += length,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(failed(error)),
+            }
+        }
+        progress(filled as u64);
+        Ok(filled)
+    };
+    compress(&mut next, purpose, scratch)
+}
+
+/// Compresses what `next` gives, which fills its buffer until the end, and hashes both sides.
+fn compress(
+    next: &mut dyn FnMut(&mut [u8]) -> Result<usize, SealError>,
+    purpose: Purpose,
+    scratch: &Path,
+) -> Result<SealedLayer, SealError> {
     let failed = |source| SealError::Write { folder: scratch.to_owned(), source };
     let file = tempfile::Builder::new().prefix("layer-").suffix(".part").tempfile_in(scratch).map_err(failed)?;
     let blob = Hashing { hasher: Hasher::new(), inner: io::BufWriter::with_capacity(READ_BYTES, file) };
     let mut gzip = flate2::GzBuilder::new().mtime(0).operating_system(GZIP_SYSTEM).write(blob, flate2::Compression::new(GZIP_LEVEL));
-    let mut tar = Renderer::new(recipe);
     let mut diff_id = Hasher::new();
     let mut buffer = vec![0; GZIP_WRITE_BYTES];
     loop {
-        let length = fill(&mut tar, &mut buffer)?;
+        let length = next(&mut buffer)?;
         if length == 0 {
             break;
         }
         diff_id.update(&buffer[..length]);
         gzip.write_all(&buffer[..length]).map_err(failed)?;
-        progress(length as u64);
     }
     let Hashing { hasher, inner } = gzip.finish().map_err(failed)?;
     let file = inner.into_inner().map_err(|error| failed(error.into_error()))?;

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Records what the ancestor's real client sends, and how it takes each kind of answer.
 
-What it is: runs the `hs` of hs 0.0.10 (see client.sh) on a copy of linear_regression/ against a socket of its own and writes
-  hs-0.0.10-upload.http    the request, byte for byte: request line, headers, blank line, body
-  hs-0.0.10-answers.json   per answer of the server: what the client printed and its exit code
+What it is: runs the `hs` of hs 0.0.10 (see client.sh) on copies of model folders against a socket of its own and writes
+  hs-0.0.10-upload.http        the request, byte for byte: request line, headers, blank line, body
+  hs-0.0.10-upload-bare.http   the same for a folder without serving.yaml and contract: the SavedModel of ../models/half_plus_two
+  hs-0.0.10-answers.json       per answer of the server: what the client printed and its exit code
 What it is not: a server that understands the request; it reads Content-Length and no more.
 What must stay true: the bytes are written as they came; only what the client *prints* is cleaned of this machine's paths and ports.
 
@@ -23,6 +24,7 @@ import threading
 
 HERE = pathlib.Path(__file__).resolve().parent
 MODEL = HERE / "linear_regression"
+BARE_MODEL = HERE.parent / "models" / "half_plus_two" / "saved_model"
 
 MODEL_BUILD = {
     "id": 12,
@@ -97,10 +99,10 @@ def serve_once(listener, answer, with_body, requests):
             pass
 
 
-def run_client(client, port):
+def run_client(client, port, folder, name):
     with tempfile.TemporaryDirectory() as temp:
-        model = pathlib.Path(temp, "linear_regression")
-        shutil.copytree(MODEL, model)
+        model = pathlib.Path(temp, name)
+        shutil.copytree(folder, model)
         environment = {"PATH": os.environ["PATH"], "HOME": temp, "LC_ALL": "C.UTF-8", "LANG": "C.UTF-8", "PYTHONWARNINGS": "ignore"}
         done = subprocess.run(
             [client, "upload", "--host", "localhost", "--port", str(port)],
@@ -120,21 +122,26 @@ def last_lines(text):
     return lines if len(lines) < 4 else ["…", lines[-1]]
 
 
+def upload(client, answer, folder=MODEL, name="linear_regression"):
+    """One upload of a copy of `folder` under `name`: the request as it came, and what the client did."""
+    requests = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        if answer is not None:
+            threading.Thread(target=serve_once, args=(listener, *answer, requests), daemon=True).start()
+        else:
+            listener.close()
+        done = run_client(client, port, folder, name)
+    return requests[0] if requests else None, done
+
+
 def main():
     client = os.path.abspath(sys.argv[1])
     out = pathlib.Path(sys.argv[2]) if len(sys.argv) > 2 else HERE
-    results = {}
-    for name, answer in ANSWERS.items():
-        requests = []
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            port = listener.getsockname()[1]
-            if answer is not None:
-                threading.Thread(target=serve_once, args=(listener, *answer, requests), daemon=True).start()
-            else:
-                listener.close()
-            results[name] = run_client(client, port)
-        if name == "success":
-            (out / "hs-0.0.10-upload.http").write_bytes(requests[0])
+    (out / "hs-0.0.10-upload.http").write_bytes(upload(client, ANSWERS["success"])[0])
+    bare, _ = upload(client, ANSWERS["success"], BARE_MODEL, "half_plus_two")
+    (out / "hs-0.0.10-upload-bare.http").write_bytes(bare)
+    results = {name: upload(client, answer)[1] for name, answer in ANSWERS.items()}
     (out / "hs-0.0.10-answers.json").write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
 
 

@@ -1,0 +1,305 @@
+//! Pushing a blob: what is sent, and what is done when it goes wrong.
+//!
+//! The usual way is one request with the whole blob as its body: chunks cost half the speed and more on a fast line. Chunks are for
+//! registries and proxies that refuse a large body (413), that name a largest chunk, and for a large blob whose connection broke once.
+//!
+//! After a failure that may pass, the registry is asked what it has: the blob itself (the answer to the last request
+//! was lost), a part of it (the upload goes on there), or nothing (it begins again). What must stay true: only the registry's
+//! word moves the offset; a blob is pushed when the registry has taken its digest, and not before; the source is
+//! opened anew for each piece that is sent, so nothing of it is held in memory.
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use reqwest::StatusCode;
+
+use super::client::{Endpoint, Repository};
+use super::error::{Action, Operation, RegistryError, Trouble};
+use super::retry::Tries;
+use super::session::Session;
+use super::wire::{BodyStream, Payload};
+use crate::fault::Failure;
+use crate::oci::digest::Digest;
+
+/// The size of a chunk where nothing smaller is asked for: large enough that the round trips between chunks do not show.
+const CHUNK_BYTES: u64 = 64 << 20;
+
+/// The smallest request body that is tried after a larger one was refused: below, it is not the size.
+const BODY_BYTES_LEAST: u64 = 1 << 20;
+
+/// Gives the bytes of a range of the blob, each time it is asked.
+pub type Source<'a> = &'a (dyn Fn(Range<u64>) -> BodyStream + Send + Sync);
+
+/// What an upload tells while it runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// So much of the blob has been sent; goes back where something has to be sent again.
+    Sent {
+        /// Bytes from the beginning of the blob.
+        bytes: u64,
+    },
+    /// All is sent; the registry is at work.
+    Committing,
+    /// Something failed that may pass.
+    Waiting {
+        /// Until the next try.
+        pause: Duration,
+    },
+}
+
+/// Hears what an upload tells.
+pub type Listener<'a> = &'a (dyn Fn(Progress) + Send + Sync);
+
+/// What an upload took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Uploaded {
+    /// Bytes of the blob that went out, those of failed tries included.
+    pub sent_bytes: u64,
+}
+
+impl Repository {
+    /// Pushes a blob of `size_bytes`, in `session` where one is open already (from a mount).
+    pub async fn upload(
+        &self,
+        digest: Digest,
+        size_bytes: u64,
+        session: Option<Session>,
+        source: Source<'_>,
+        listener: Listener<'_>,
+    ) -> Result<Uploaded, RegistryError> {
+        let endpoint = &self.origin;
+        let mut upload = Upload {
+            endpoint,
+            action: endpoint.action(Operation::PushBlob, &digest.to_string()),
+            digest,
+            size_bytes,
+            source,
+            listener,
+            session,
+            has_bytes: 0,
+            in_chunks: false,
+            chunks_refused: false,
+            range_refused_at: None,
+            tries: endpoint.host.tries(),
+            sent_bytes: AtomicU64::new(0),
+        };
+        let result = upload.run().await;
+        let sent_bytes = upload.sent_bytes.into_inner();
+        match (result, upload.session) {
+            (Ok(()), _) => Ok(Uploaded { sent_bytes }),
+            (Err(error), Some(session)) if !error.fault().is_transient() => {
+                endpoint.cancel(digest, &session).await;
+                Err(error)
+            }
+            (Err(error), _) => Err(error),
+        }
+    }
+}
+
+struct Upload<'a> {
+    endpoint: &'a Endpoint,
+    action: Action,
+    digest: Digest,
+    size_bytes: u64,
+    source: Source<'a>,
+    listener: Listener<'a>,
+    session: Option<Session>,
+    /// How many bytes the registry says it has in `session`.
+    has_bytes: u64,
+    in_chunks: bool,
+    chunks_refused: bool,
+    /// The offset at which a chunk was last refused.
+    range_refused_at: Option<u64>,
+    tries: Tries,
+    sent_bytes: AtomicU64,
+}
+
+/// What to do after a failure.
+enum Next {
+    /// Nothing helps.
+    GiveUp,
+    /// Wait, ask the registry what it has, go on.
+    GoOn(Duration),
+    /// Open a new session, now or after a pause.
+    BeginAgain(Duration),
+}
+
+impl Upload<'_> {
+    async fn run(&mut self) -> Result<(), RegistryError> {
+        // Whether the registry has to be asked what it has.
+        let mut unsure = false;
+        loop {
+            let result = if unsure { self.find_out().await } else { Ok(false) };
+            let error = match result {
+                Ok(true) => return Ok(()),
+                Ok(false) => match self.attempt().await {
+                    Ok(()) => return Ok(()),
+                    Err(error) => error,
+                },
+                Err(error) => error,
+            };
+            let pause = match self.after(&error) {
+                Next::GiveUp => return Err(error),
+                Next::GoOn(pause) => pause,
+                Next::BeginAgain(pause) => {
+                    self.session = None;
+                    pause
+                }
+            };
+            unsure = true;
+            let (pause_ms, error) = (pause.as_millis() as u64, crate::fault::one_line(&error));
+            tracing::debug!(action = %self.action, pause_ms, error, "trying again");
+            (self.listener)(Progress::Waiting { pause });
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// Sends what the registry does not have yet.
+    async fn attempt(&mut self) -> Result<(), RegistryError> {
+        let session = match self.session.clone() {
+            Some(session) => session,
+            None => {
+                self.has_bytes = 0;
+                self.session.insert(self.endpoint.open_session(&self.action).await?).clone()
+            }
+        };
+        let body_bytes_max = self.endpoint.host.body_bytes_max.load(Ordering::Relaxed);
+        let body_bytes_max = body_bytes_max.min(session.chunk_bytes_max.unwrap_or(u64::MAX));
+        if self.has_bytes == 0 && !self.in_chunks && self.size_bytes <= body_bytes_max {
+            return self.send(0..self.size_bytes, Part::Whole, &session).await;
+        }
+        while self.has_bytes < self.size_bytes {
+            let Some(session) = self.session.clone() else { break };
+            let chunk_bytes = CHUNK_BYTES.min(body_bytes_max).max(session.chunk_bytes_min).max(1);
+            let end = self.size_bytes.min(self.has_bytes.saturating_add(chunk_bytes));
+            self.send(self.has_bytes..end, Part::Chunk, &session).await?;
+        }
+        (self.listener)(Progress::Committing);
+        let session = self.session.clone().unwrap_or(session);
+        self.endpoint.commit(&self.action, &session, self.digest, Payload::Empty).await
+    }
+
+    /// Sends a part of the blob in one request.
+    async fn send(&mut self, range: Range<u64>, part: Part, session: &Session) -> Result<(), RegistryError> {
+        let Upload { listener, source, sent_bytes, size_bytes, .. } = &*self;
+        let before_bytes = sent_bytes.load(Ordering::Relaxed);
+        let open = || source(range.clone());
+        let watch = |part_bytes: u64| {
+            sent_bytes.store(before_bytes + part_bytes, Ordering::Relaxed);
+            let bytes = range.start + part_bytes;
+            listener(Progress::Sent { bytes });
+            if bytes == *size_bytes && matches!(part, Part::Whole) {
+                listener(Progress::Committing);
+            }
+        };
+        let payload = if range.is_empty() {
+            Payload::Empty
+        } else {
+            Payload::Stream { size_bytes: range.end - range.start, open: &open, watch: &watch }
+        };
+        match part {
+            Part::Whole => self.endpoint.commit(&self.action, session, self.digest, payload).await,
+            Part::Chunk => {
+                let (session, said_bytes) = self.endpoint.send_chunk(&self.action, session, range.start, payload).await?;
+                self.believe(session, said_bytes, &range)
+            }
+        }
+    }
+
+    /// Takes the registry's word for what it has after a chunk.
+    fn believe(&mut self, session: Session, said_bytes: Option<u64>, sent: &Range<u64>) -> Result<(), RegistryError> {
+        self.session = Some(session);
+        // One that says nothing has answered that it took the chunk; the digest is checked in the end.
+        let said_bytes = match said_bytes {
+            // `0-0` stands for one byte, too.
+            Some(0) | None if *sent == (0..1) => 1,
+            None => sent.end,
+            Some(said_bytes) => said_bytes,
+        };
+        if said_bytes > sent.end || said_bytes <= sent.start {
+            self.session = None;
+            let problem = format!("bytes {} to {} were sent, and it says that it has {said_bytes}", sent.start, sent.end);
+            return Err(RegistryError::Protocol { action: self.action.clone(), problem });
+        }
+        self.has_bytes = said_bytes;
+        self.tries.progress();
+        Ok(())
+    }
+
+    /// What a failure calls for.
+    fn after(&mut self, error: &RegistryError) -> Next {
+        let broke = matches!(error, RegistryError::Unreachable { trouble: Trouble::Torn, .. } | RegistryError::Stalled { .. });
+        // A body that broke once may break at the same place again: smaller ones lose less.
+        self.in_chunks |= broke && self.size_bytes > CHUNK_BYTES && !self.chunks_refused;
+        let Some(answer) = error.answer() else {
+            let lies = matches!(error, RegistryError::Protocol { .. }) && self.session.is_none();
+            let worth = lies || error.fault().is_transient();
+            return if worth { self.tries.pause(error).map_or(Next::GiveUp, Next::GoOn) } else { Next::GiveUp };
+        };
+        // The session is gone, or what came of the blob was not it.
+        let lost = ["BLOB_UPLOAD_UNKNOWN", "BLOB_UPLOAD_INVALID", "DIGEST_INVALID"].iter().any(|code| answer.has_code(code));
+        match answer.status {
+            _ if answer.is_transient() => self.tries.pause(error).map_or(Next::GiveUp, Next::GoOn),
+            StatusCode::PAYLOAD_TOO_LARGE => self.smaller_bodies(),
+            StatusCode::RANGE_NOT_SATISFIABLE if self.range_refused_at != Some(self.has_bytes) => {
+                self.range_refused_at = Some(self.has_bytes);
+                self.tries.pause(error).map_or(Next::GiveUp, Next::GoOn)
+            }
+            // A registry that does not do chunks, or none as large as ours (GHCR takes 4 MiB): all in one, then.
+            StatusCode::RANGE_NOT_SATISFIABLE | StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED if self.in_chunks => {
+                self.chunks_refused = true;
+                self.in_chunks = false;
+                self.tries.pause(error).map_or(Next::GiveUp, Next::BeginAgain)
+            }
+            StatusCode::NOT_FOUND if self.session.is_some() && !answer.has_code("NAME_UNKNOWN") => {
+                self.tries.pause(error).map_or(Next::GiveUp, Next::BeginAgain)
+            }
+            _ if lost => self.tries.pause(error).map_or(Next::GiveUp, Next::BeginAgain),
+            _ => Next::GiveUp,
+        }
+    }
+
+    /// The body was too large: remembers that for the registry. Smaller ones are tried in a new session.
+    fn smaller_bodies(&mut self) -> Next {
+        let known = &self.endpoint.host.body_bytes_max;
+        let refused_bytes = known.load(Ordering::Relaxed).min(if self.in_chunks { CHUNK_BYTES } else { self.size_bytes });
+        let smaller_bytes = if refused_bytes > CHUNK_BYTES { CHUNK_BYTES } else { refused_bytes / 2 };
+        if smaller_bytes < BODY_BYTES_LEAST {
+            return Next::GiveUp;
+        }
+        known.fetch_min(smaller_bytes, Ordering::Relaxed);
+        self.in_chunks = true;
+        Next::BeginAgain(Duration::ZERO)
+    }
+
+    /// Asks the registry what it has after a failure; true where that is the whole blob.
+    async fn find_out(&mut self) -> Result<bool, RegistryError> {
+        match self.endpoint.has_blob_once(self.digest, self.size_bytes).await {
+            Ok(true) => return Ok(true),
+            // The session may be there still when the registry is back.
+            Err(error) if error.fault().is_transient() => return Err(error),
+            Ok(false) | Err(_) => {}
+        }
+        let Some(session) = &self.session else { return Ok(false) };
+        match self.endpoint.session_status(&self.action, session).await? {
+            Some((session, has_bytes)) if has_bytes <= self.size_bytes => {
+                self.session = Some(session);
+                self.has_bytes = has_bytes;
+            }
+            _ => {
+                self.session = None;
+                self.has_bytes = 0;
+            }
+        }
+        (self.listener)(Progress::Sent { bytes: self.has_bytes });
+        Ok(false)
+    }
+}
+
+/// Which request carries the bytes.
+#[derive(Clone, Copy)]
+enum Part {
+    Whole,
+    Chunk,
+}

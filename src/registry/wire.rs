@@ -1,0 +1,267 @@
+//! One request, one answer: the HTTP below the registry client.
+//!
+//! A [`Wire`] sends a request to one URL and waits for the head of the answer: no redirect, no login, no second try; those are
+//! `host.rs` and `upload.rs`. It keeps the rules that hold for every request: where we may go at all (`address.rs`), how long
+//! nothing may move, how much of an answer is read. There is no time-out for a request as a whole. A body that is sent is
+//! watched while it is: it may take a day, but it has to move.
+
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
+use reqwest::header::{CONTENT_LENGTH, HeaderMap};
+use reqwest::{Client, Method, Response};
+use tokio::sync::{Notify, OnceCell};
+use tokio::time::{Instant, timeout};
+use url::Url;
+
+use super::address::{Address, AddressError, refuse_private_literal};
+use super::answer::{Answer, BODY_BYTES_MAX};
+use super::error::{Action, RegistryError, Trouble};
+use super::settings::Patience;
+use crate::fault::Failure;
+
+/// Bytes to be sent, in pieces; the error is that of whoever reads them.
+pub type BodyStream = Pin<Box<dyn Stream<Item = Result<Bytes, Box<dyn Failure>>> + Send>>;
+
+/// How one registry is reached.
+pub struct Wire {
+    /// Where it is.
+    pub address: Address,
+    /// How patient we are with it.
+    pub patience: Patience,
+    clients: Clients,
+    /// Whether the registry is in a private network; asked once, when it first sends us elsewhere.
+    private: OnceCell<bool>,
+}
+
+/// The HTTP clients of one set of certificate authorities; cheap to clone.
+#[derive(Clone)]
+pub struct Clients {
+    /// For the registry itself and for what private registries name.
+    pub open: Client,
+    /// For what public registries name: resolves to public addresses only.
+    pub guarded: Client,
+}
+
+/// What is sent with a request.
+pub enum Payload<'a> {
+    /// Nothing.
+    Empty,
+    /// Bytes in memory.
+    Bytes(Bytes),
+    /// A stream of known length, opened anew for each try.
+    Stream {
+        /// How many bytes it has.
+        size_bytes: u64,
+        /// Opens it.
+        open: &'a (dyn Fn() -> BodyStream + Send + Sync),
+        /// Hears how many bytes have been taken so far.
+        watch: &'a (dyn Fn(u64) + Send + Sync),
+    },
+}
+
+impl Wire {
+    /// A wire to `address`.
+    pub fn new(address: Address, patience: Patience, clients: Clients) -> Wire {
+        Wire { address, patience, clients, private: OnceCell::new() }
+    }
+
+    /// Sends one request and waits for the head of its answer, whatever its status.
+    pub async fn exchange(
+        &self,
+        action: &Action,
+        method: &Method,
+        url: &Url,
+        headers: HeaderMap,
+        payload: &Payload<'_>,
+    ) -> Result<Response, RegistryError> {
+        let client = self.client_for(action, url).await?;
+        let request = client.request(method.clone(), url.clone()).headers(headers);
+        match payload {
+            Payload::Stream { size_bytes, open, watch } => {
+                let pulse = Arc::new(Pulse::default());
+                let body = reqwest::Body::wrap_stream(measured(open(), *size_bytes, action.clone(), pulse.clone()));
+                let request = request.header(CONTENT_LENGTH, *size_bytes).body(body);
+                self.watched(action, request.send(), *size_bytes, &pulse, *watch).await
+            }
+            Payload::Empty | Payload::Bytes(_) => {
+                // A POST without a length is refused by some proxies (411), and the specification asks for one on uploads.
+                let request = match payload {
+                    Payload::Bytes(bytes) => request.body(bytes.clone()),
+                    _ if *method == Method::GET || *method == Method::HEAD => request,
+                    _ => request.header(CONTENT_LENGTH, 0_u64),
+                };
+                // A PUT is what makes a registry check and store: it takes its time.
+                let patience = if *method == Method::PUT { self.patience.commit } else { self.patience.idle };
+                match timeout(patience, request.send()).await {
+                    Ok(result) => result.map_err(|source| unreachable_error(action, source)),
+                    Err(_) => Err(RegistryError::Stalled { action: action.clone(), idle: patience }),
+                }
+            }
+        }
+    }
+
+    /// Waits for the answer to a request whose body is being sent: `idle` from byte to byte, `commit` after the last.
+    async fn watched(
+        &self,
+        action: &Action,
+        answer: impl Future<Output = reqwest::Result<Response>>,
+        size_bytes: u64,
+        pulse: &Pulse,
+        watch: &(dyn Fn(u64) + Send + Sync),
+    ) -> Result<Response, RegistryError> {
+        tokio::pin!(answer);
+        let mut heard_bytes = 0;
+        let mut idle = self.patience.idle;
+        let mut deadline = Instant::now() + idle;
+        let result = loop {
+            tokio::select! {
+                biased;
+                result = &mut answer => break result,
+                () = pulse.moved.notified() => {
+                    let sent_bytes = pulse.sent_bytes.load(Ordering::Acquire);
+                    if sent_bytes > heard_bytes {
+                        watch(sent_bytes);
+                        heard_bytes = sent_bytes;
+                    }
+                    idle = if pulse.ended.load(Ordering::Acquire) { self.patience.commit } else { self.patience.idle };
+                    deadline = Instant::now() + idle;
+                }
+                () = tokio::time::sleep_until(deadline) => {
+                    return Err(pulse.take_failure(action).unwrap_or(RegistryError::Stalled { action: action.clone(), idle }));
+                }
+            }
+        };
+        let sent_bytes = pulse.sent_bytes.load(Ordering::Acquire);
+        if sent_bytes > heard_bytes && sent_bytes <= size_bytes {
+            watch(sent_bytes);
+        }
+        // A source that fails breaks the connection: the cause is told, not the break.
+        match pulse.take_failure(action) {
+            Some(failure) => Err(failure),
+            None => result.map_err(|source| unreachable_error(action, source)),
+        }
+    }
+
+    /// The client that may go to `url`.
+    async fn client_for(&self, action: &Action, url: &Url) -> Result<&Client, RegistryError> {
+        if self.address.owns(url) || *self.private.get_or_init(|| self.address.is_private()).await {
+            return Ok(&self.clients.open);
+        }
+        refuse_private_literal(url).map_err(|source| RegistryError::Astray { action: action.clone(), source })?;
+        Ok(&self.clients.guarded)
+    }
+
+    /// The next piece of an answer's body; `None` at its end.
+    pub async fn next_piece(&self, action: &Action, response: &mut Response) -> Result<Option<Bytes>, RegistryError> {
+        match timeout(self.patience.idle, response.chunk()).await {
+            Ok(result) => result.map_err(|source| unreachable_error(action, source)),
+            Err(_) => Err(RegistryError::Stalled { action: action.clone(), idle: self.patience.idle }),
+        }
+    }
+
+    /// The whole body, which is refused past `max_bytes`.
+    pub async fn read_body(&self, action: &Action, mut response: Response, max_bytes: usize) -> Result<Vec<u8>, RegistryError> {
+        let mut bytes = Vec::new();
+        while let Some(piece) = self.next_piece(action, &mut response).await? {
+            if bytes.len() + piece.len() > max_bytes {
+                let problem = format!("the answer has more than {max_bytes} bytes");
+                return Err(RegistryError::Protocol { action: action.clone(), problem });
+            }
+            bytes.extend_from_slice(&piece);
+        }
+        Ok(bytes)
+    }
+
+    /// Reads an answer that is not the hoped-for one. The status tells most: what of the body cannot be read is left out.
+    pub async fn read_answer(&self, mut response: Response) -> Answer {
+        let mut body = Vec::new();
+        while body.len() < BODY_BYTES_MAX {
+            match timeout(self.patience.idle, response.chunk()).await {
+                Ok(Ok(Some(piece))) => body.extend_from_slice(&piece[..piece.len().min(BODY_BYTES_MAX - body.len())]),
+                _ => break,
+            }
+        }
+        Answer::new(response.status(), response.headers(), &body)
+    }
+}
+
+/// What a body that is being sent tells of itself.
+#[derive(Default)]
+struct Pulse {
+    sent_bytes: AtomicU64,
+    ended: AtomicBool,
+    moved: Notify,
+    failure: Mutex<Option<Box<dyn Failure>>>,
+}
+
+impl Pulse {
+    fn take_failure(&self, action: &Action) -> Option<RegistryError> {
+        let source = self.failure.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        Some(RegistryError::Source { action: action.clone(), source })
+    }
+
+    /// Keeps the cause, and makes the error that ends the body.
+    fn fail(&self, failure: Box<dyn Failure>) -> std::io::Error {
+        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure);
+        std::io::Error::other("the source failed")
+    }
+}
+
+/// Counts `stream` into `pulse`, and fails where it has not exactly `size_bytes`.
+fn measured(
+    stream: BodyStream,
+    size_bytes: u64,
+    action: Action,
+    pulse: Arc<Pulse>,
+) -> impl Stream<Item = Result<Bytes, std::io::Error>> + Send + 'static {
+    let other_size = move |found: String| -> Box<dyn Failure> {
+        Box::new(RegistryError::OtherSize { action: action.clone(), expected_bytes: size_bytes, found })
+    };
+    // The second part of the state: whether the stream is over.
+    futures_util::stream::unfold((stream, false), move |(mut stream, over)| {
+        let pulse = pulse.clone();
+        let other_size = other_size.clone();
+        async move {
+            if over {
+                return None;
+            }
+            let sent_bytes = pulse.sent_bytes.load(Ordering::Acquire);
+            let item = match stream.next().await {
+                Some(Ok(piece)) => {
+                    let sent_bytes = sent_bytes + piece.len() as u64;
+                    if sent_bytes > size_bytes {
+                        Err(pulse.fail(other_size(format!("the source gives at least {sent_bytes}"))))
+                    } else {
+                        pulse.sent_bytes.store(sent_bytes, Ordering::Release);
+                        pulse.ended.store(sent_bytes == size_bytes, Ordering::Release);
+                        Ok(piece)
+                    }
+                }
+                Some(Err(failure)) => Err(pulse.fail(failure)),
+                None if sent_bytes < size_bytes => Err(pulse.fail(other_size(format!("the source gives {sent_bytes}")))),
+                None => return None,
+            };
+            pulse.moved.notify_one();
+            let over = item.is_err();
+            Some((item, (stream, over)))
+        }
+    })
+}
+
+/// The library's error without the URL in it.
+pub fn unreachable_error(action: &Action, source: reqwest::Error) -> RegistryError {
+    let source = source.without_url();
+    // The guard of names reports through the library; what it found is said as if it had been found here.
+    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(&source);
+    while let Some(cause) = next {
+        if let Some(AddressError::Private(name)) = cause.downcast_ref() {
+            return RegistryError::Astray { action: action.clone(), source: AddressError::Private(name.clone()) };
+        }
+        next = cause.source();
+    }
+    RegistryError::Unreachable { action: action.clone(), trouble: Trouble::of(&source), source }
+}
