@@ -160,6 +160,9 @@ pub mod disk {
     /// Files that appear whole or not at all.
     pub mod atomic;
 
+    /// Bytes compared with their descriptor on the way.
+    pub mod verified;
+
     /// The data folder's store, and what it answers.
     pub mod store;
 
@@ -174,6 +177,21 @@ pub mod disk {
 
     /// Uploads in pieces.
     pub mod store_uploads;
+
+    /// OCI image layouts: folders.
+    pub mod layout;
+
+    /// A tar file of our own, written as a stream.
+    pub mod tar_file;
+
+    /// OCI archives: a layout in a tar.
+    pub mod oci_archive;
+
+    /// Docker archives: what `docker load` takes.
+    pub mod docker_archive;
+
+    /// Where an image can be put on this machine.
+    pub mod destination;
 }
 
 /// Floor 2: registries, as their client.
