@@ -118,6 +118,12 @@ pub mod model {
     /// `serving.yaml` of every era.
     pub mod definition;
 
+    /// What wrote these files, and the contract that they imply.
+    pub mod framework;
+
+    /// Files and what was said about them -> a model that can be built.
+    pub mod intake;
+
     /// Which base serves which type of model.
     pub mod runtime;
 
@@ -243,6 +249,12 @@ pub mod registry {
 
     /// Blobs, mounted.
     pub mod mount;
+
+    /// Where an image is read from, whatever holds it.
+    pub mod source;
+
+    /// The one verb that moves images.
+    pub mod copy;
 }
 
 /// Floor 2: models, versions, builds, applications, in a database.
@@ -269,6 +281,12 @@ pub mod catalog {
 
 /// Floor 3: the work.
 pub mod build {
+    /// Finding the base.
+    pub mod base;
+
+    /// From a model to a finished image, every stage in order.
+    pub mod recipe;
+
     /// Claims a build, runs it, records how it ended.
     pub mod worker;
 }
