@@ -289,4 +289,7 @@ pub mod build {
 
     /// Claims a build, runs it, records how it ended.
     pub mod worker;
+
+    /// One build of the service: from a claimed row to an image in its registry.
+    pub mod job;
 }
