@@ -10,11 +10,15 @@ use serde_json::{Map, Value};
 
 use super::contract::{Field, FieldKind, Shape, Signature, shown};
 use super::dtype::DataType;
-use super::tensor::{self, ELEMENTS_MAX, TensorError, take_elements};
+use super::tensor::{self, TensorError, take_elements};
 use crate::fault::{Failure, Fault};
 use crate::proto::hydrosphere::tensorflow::serving::{ModelSpec, PredictRequest};
 use crate::proto::hydrosphere::tensorflow::tensor_shape_proto::Dim;
 use crate::proto::hydrosphere::tensorflow::{MapTensorData, TensorProto, TensorShapeProto};
+
+/// The most elements of a request, with the lists around them: enough for a picture of 1024 by 1024 in three colours. JSON, which
+/// needs more memory for each, has `tensor::ELEMENTS_MAX`.
+pub const ELEMENTS_MAX: usize = 5_000_000;
 
 /// Why there is no example.
 #[derive(Debug, thiserror::Error)]
@@ -62,7 +66,7 @@ pub fn request(model: &str, signature: &Signature) -> Result<PredictRequest, Sam
     Ok(PredictRequest { model_spec: Some(model_spec), inputs })
 }
 
-/// The inputs of the same request as JSON: values by field name.
+/// The inputs of the same request as JSON: values by field name. Each of them has at most `tensor::ELEMENTS_MAX` elements.
 pub fn json(signature: &Signature) -> Result<Value, SampleError> {
     let mut members = Map::new();
     for (name, tensor) in &request("", signature)?.inputs {

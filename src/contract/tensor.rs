@@ -16,8 +16,8 @@ use super::dtype::DataType;
 use crate::fault::{Failure, Fault};
 use crate::proto::hydrosphere::tensorflow::TensorProto;
 
-/// The most elements and lists together, of one tensor with all that is in it: enough for a picture of 1024 by 1024 in three colours.
-pub const ELEMENTS_MAX: usize = 5_000_000;
+/// The most elements and lists together, of one tensor with all that is in it. As JSON each takes some hundred bytes of memory.
+pub const ELEMENTS_MAX: usize = 2_000_000;
 
 /// TensorFlow's own bound on dimensions.
 const RANK_MAX: usize = 254;
@@ -368,7 +368,7 @@ mod tests {
 
     #[test]
     fn what_promises_too_much_or_fits_nothing_is_refused() {
-        for sizes in [&[1 << 40][..], &[i64::MAX, i64::MAX], &[4_000_000, 1, 1], &[1 << 40, 0]] {
+        for sizes in [&[1 << 40][..], &[i64::MAX, i64::MAX], &[1_000_000, 1, 1], &[1 << 40, 0]] {
             assert_eq!(
                 to_json(&TensorProto { int64_val: vec![1], ..tensor(DataType::Int64, sizes) }),
                 Err(TensorError::TooLarge),
