@@ -293,3 +293,45 @@ pub mod build {
     /// One build of the service: from a claimed row to an image in its registry.
     pub mod job;
 }
+
+/// Floor 4: the command line.
+pub mod cli {
+    /// What can be typed.
+    pub mod args;
+
+    /// What it means here.
+    pub mod settings;
+
+    /// How the program speaks.
+    pub mod say;
+
+    /// What commands print about images.
+    pub mod report;
+
+    /// Opening what users name.
+    pub mod open;
+
+    /// `hs build`.
+    pub mod build;
+
+    /// `hs inspect`.
+    pub mod inspect;
+
+    /// `hs pull`.
+    pub mod pull;
+
+    /// `hs run`.
+    pub mod run;
+
+    /// A container of podman's.
+    pub mod container;
+
+    /// Asking a running model.
+    pub mod predict;
+
+    /// `hs base`.
+    pub mod base;
+
+    /// `hs contract`.
+    pub mod contract;
+}
