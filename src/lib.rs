@@ -335,3 +335,24 @@ pub mod cli {
     /// `hs contract`.
     pub mod contract;
 }
+
+/// Floor 4: the service.
+pub mod server {
+    /// Bytes between HTTP and the disk.
+    pub mod body;
+
+    /// `/v2/`: the embedded registry.
+    pub mod registry;
+
+    /// What the registry answers when it says no.
+    pub mod registry_error;
+
+    /// Which bytes of a blob are asked for.
+    pub mod registry_range;
+
+    /// Manifests, given and taken.
+    pub mod registry_manifests;
+
+    /// Blobs, taken.
+    pub mod registry_uploads;
+}
