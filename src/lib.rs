@@ -233,6 +233,66 @@ pub mod catalog {
 
 /// Floor 3: the work.
 pub mod build {
+    /// A checked model -> a row of the queue, and back.
+    pub mod job;
+
     /// Claims a build, runs it, records how it ended.
     pub mod worker;
+}
+
+/// Floor 4: the service, over HTTP.
+pub mod server {
+    /// What a client is told when something cannot be done.
+    pub mod refusal;
+
+    /// Folders that uploads are unpacked in.
+    pub mod staging;
+
+    /// Bytes from a channel, for a thread that blocks.
+    pub mod upload_reader;
+
+    /// A form, read as it arrives; a version made of it.
+    pub mod upload;
+
+    /// The seed era's form.
+    pub mod upload_v1;
+
+    /// The last ancestor's form, and ours.
+    pub mod upload_v2;
+
+    /// The ancestor's JSON of a signature.
+    pub mod signature_json;
+
+    /// The JSON of an application to be.
+    pub mod graph;
+
+    /// Lists in pages.
+    pub mod paging;
+
+    /// The words of `/api/v1`.
+    pub mod view_v1;
+
+    /// The words of `/api/v2`, and ours.
+    pub mod view_v2;
+
+    /// Live answers.
+    pub mod events;
+
+    /// `/api/v1`.
+    pub mod api_v1;
+
+    /// `/api/v2`.
+    pub mod api_v2;
+
+    /// `/health` and `/metrics`.
+    pub mod health;
+
+    /// What the pages show.
+    pub mod page_views;
+
+    /// The pages.
+    pub mod pages;
+
+    /// The service: shared state, routes, start and end.
+    pub mod app;
 }
