@@ -79,11 +79,29 @@ pub mod contract {
     /// Contract -> prototxt.
     pub mod print;
 
+    /// The third dialect's messages.
+    pub mod bare_signature;
+
     /// Contract <-> protobin, three dialects.
     pub mod wire;
 
-    /// The third dialect's messages.
-    pub mod bare_signature;
+    /// Protobuf in a file of any size, without loading it.
+    pub mod walker;
+
+    /// What a reader of a framework's file gives.
+    pub mod reading;
+
+    /// TensorFlow's saved_model.pb -> Contract.
+    pub mod saved_model;
+
+    /// What differs between a contract that was given and one that was read.
+    pub mod compare;
+
+    /// A tensor's values as JSON.
+    pub mod tensor;
+
+    /// An example request that fits a signature.
+    pub mod sample;
 }
 
 /// Floor 0: what a model is. Values, as above.
@@ -99,6 +117,12 @@ pub mod model {
 
     /// `serving.yaml` of every era.
     pub mod definition;
+
+    /// What wrote these files, and the contract that they imply.
+    pub mod framework;
+
+    /// Files and what was said about them -> a model that can be built.
+    pub mod intake;
 
     /// Which base serves which type of model.
     pub mod runtime;
@@ -142,6 +166,9 @@ pub mod disk {
     /// Files that appear whole or not at all.
     pub mod atomic;
 
+    /// Bytes compared with their descriptor on the way.
+    pub mod verified;
+
     /// The data folder's store, and what it answers.
     pub mod store;
 
@@ -156,6 +183,21 @@ pub mod disk {
 
     /// Uploads in pieces.
     pub mod store_uploads;
+
+    /// OCI image layouts: folders.
+    pub mod layout;
+
+    /// A tar file of our own, written as a stream.
+    pub mod tar_file;
+
+    /// OCI archives: a layout in a tar.
+    pub mod oci_archive;
+
+    /// Docker archives: what `docker load` takes.
+    pub mod docker_archive;
+
+    /// Where an image can be put on this machine.
+    pub mod destination;
 }
 
 /// Floor 2: registries, as their client.
@@ -207,6 +249,12 @@ pub mod registry {
 
     /// Blobs, mounted.
     pub mod mount;
+
+    /// Where an image is read from, whatever holds it.
+    pub mod source;
+
+    /// The one verb that moves images.
+    pub mod copy;
 }
 
 /// Floor 2: models, versions, builds, applications, in a database.
@@ -233,11 +281,20 @@ pub mod catalog {
 
 /// Floor 3: the work.
 pub mod build {
-    /// A checked model -> a row of the queue, and back.
-    pub mod job;
+    /// Finding the base.
+    pub mod base;
+
+    /// From a model to a finished image, every stage in order.
+    pub mod recipe;
 
     /// Claims a build, runs it, records how it ended.
     pub mod worker;
+
+    /// A checked model -> a row of the queue, and back.
+    pub mod row;
+
+    /// One build of the service: from a claimed row to an image in its registry.
+    pub mod job;
 }
 
 /// Floor 4: the service, over HTTP.

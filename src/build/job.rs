@@ -1,226 +1,181 @@
-//! A checked model -> a row of the queue, and back.
+//! One build of the service: from a claimed row to an image in its registry.
 //!
-//! An upload is read and checked once, by the door; the build happens later, perhaps in another process. What is in between: the files
-//! as a tree document in the store, the contract as the bytes of a dialect that loses nothing of it, and a few words as JSON.
+//! The row says which files (a tree document in the store), which contract and which model; [`Workshop::run`] makes a [`Model`] of that again (`row.rs`), runs the
+//! recipe and copies the image to where this service keeps its images. The queue, the lease and the record of the end are `worker.rs`.
 //!
-//! What must stay true: a model that goes through here and back is the same model, its bytes apart, which are in the store by then. A row
-//! that an earlier release wrote can be read.
+//! What must stay true: a second run of the same row makes the same image; what is compressed on the way lies in the store's staging and goes with the run.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde_json::json;
 
-use crate::catalog::record::{Claim, KeptContract, NewLine, NewVersion};
-use crate::contract::contract::Contract;
-use crate::contract::wire::{self, Dialect, WireError};
+use super::base::Places;
+use super::recipe::{self, BuildError, Request};
+use super::row::{self, RowError};
+use super::worker::{BuildFailure, BuildOutcome, LogSink};
+use crate::catalog::record::Claim;
+use crate::disk::destination::Destination;
 use crate::disk::store::{Store, StoreError};
 use crate::fault::{Failure, Fault};
-use crate::model::intake::{FoundContract, Model};
-use crate::model::name::{ModelName, NameError};
-use crate::oci::digest::Digest;
+use crate::model::intake::Model;
+use crate::model::plan::Layout;
+use crate::model::runtime::RuntimeList;
+use crate::oci::reference::Reference;
+use crate::progress::{Event, Listener, Moved};
+use crate::registry::client::Access;
+use crate::registry::copy::{self, CopyError, Target};
+use crate::registry::error::RegistryError;
 
-/// What stands in `request`.
-#[derive(Serialize, Deserialize)]
-struct Request {
-    #[serde(default)]
-    description: Option<String>,
-    #[serde(default)]
-    contract_source: Option<String>,
-    #[serde(default)]
-    warnings: Vec<String>,
+/// Where the service's images go.
+#[derive(Clone, Debug)]
+pub enum Shelf {
+    /// Into the store, which the service's own `/v2/` serves; `host` is how it is called from outside.
+    Embedded {
+        /// `host[:port]`.
+        host: String,
+    },
+    /// To another registry: `host/prefix`, the model's name is added.
+    Registry {
+        /// The registry.
+        registry: String,
+        /// What stands before the model's name; may be empty.
+        prefix: String,
+    },
 }
 
-/// Why a model cannot be kept for a build, or a kept one cannot be read.
+/// Everything that the builds of a service share.
+#[derive(Clone)]
+pub struct Workshop {
+    /// The store.
+    pub store: Arc<Store>,
+    /// Where bases are looked for.
+    pub places: Places,
+    /// The runtimes that are known.
+    pub runtimes: RuntimeList,
+    /// Where images go.
+    pub shelf: Shelf,
+    /// The instant of everything in the images, seconds since the epoch.
+    pub epoch_s: u64,
+}
+
+/// Why a build made no image.
 #[derive(Debug, thiserror::Error)]
-pub enum JobError {
-    /// No dialect can say the contract.
-    #[error("cannot keep the contract")]
-    Encode(#[source] WireError),
-    /// The contract in the catalog is not one.
-    #[error("cannot read the contract of build {build} in the catalog")]
-    Decode {
-        /// Which build.
-        build: i64,
-        /// Why.
-        #[source]
-        source: WireError,
-    },
-    /// The words in the catalog are not ours.
-    #[error("cannot read the request of build {build} in the catalog")]
-    Request {
-        /// Which build.
-        build: i64,
-        /// Why.
-        #[source]
-        source: serde_json::Error,
-    },
-    /// The name in the catalog is none.
+enum JobError {
     #[error(transparent)]
-    Name(#[from] NameError),
-    /// The files are not in the store.
+    Row(#[from] RowError),
+    #[error("making room for the build")]
+    Store(#[source] StoreError),
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Build(#[from] BuildError),
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    #[error(transparent)]
+    Copy(#[from] CopyError),
+    #[error("reading in the background stopped")]
+    Stopped(#[source] tokio::task::JoinError),
+}
+
+impl JobError {
+    fn stage(&self) -> &'static str {
+        match self {
+            JobError::Build(error) => error.stage(),
+            JobError::Registry(_) | JobError::Copy(_) => "send",
+            _ => "read",
+        }
+    }
 }
 
 impl Failure for JobError {
     fn fault(&self) -> Fault {
         match self {
-            JobError::Encode(error) => error.fault(),
+            JobError::Stopped(_) => Fault::Ours,
+            JobError::Row(error) => error.fault(),
             JobError::Store(error) => error.fault(),
-            JobError::Decode { .. } | JobError::Request { .. } | JobError::Name(_) => Fault::Ours,
+            JobError::Build(error) => error.fault(),
+            JobError::Registry(error) => error.fault(),
+            JobError::Copy(error) => error.fault(),
         }
     }
 
     fn remedy(&self) -> Option<String> {
         match self {
-            JobError::Encode(error) => error.remedy(),
-            JobError::Store(error) => error.remedy(),
-            _ => None,
+            JobError::Stopped(_) | JobError::Store(_) => None,
+            JobError::Row(error) => error.remedy(),
+            JobError::Build(error) => error.remedy(),
+            JobError::Registry(error) => error.remedy(),
+            JobError::Copy(error) => error.remedy(),
         }
     }
 }
 
-/// What the catalog keeps of a checked model whose files are in the store as `tree_digest`. `log` is what the door has to say of the
-/// upload; the model's own warnings follow it.
-pub fn new_version(
-    model: &Model,
-    tree_digest: Digest,
-    metadata: BTreeMap<String, String>,
-    mut log: Vec<NewLine>,
-) -> Result<NewVersion, JobError> {
-    let request = Request {
-        description: model.description.clone(),
-        contract_source: model.contract.as_ref().map(|found| found.source.clone()),
-        warnings: model.warnings.clone(),
-    };
-    log.extend(model.warnings.iter().map(NewLine::warning));
-    Ok(NewVersion {
-        model: model.name.to_string(),
-        model_type: Some(model.model_type.clone()),
-        description: model.description.clone(),
-        metadata,
-        contract: model.contract.as_ref().map(|found| keep(&found.contract)).transpose()?,
-        runtime: model.runtime.clone(),
-        tree_digest,
-        request: serde_json::json!(request),
-        log,
-    })
-}
+impl Workshop {
+    /// Runs one build.
+    pub async fn run(&self, claim: Claim, log: LogSink) -> Result<BuildOutcome, BuildFailure> {
+        self.run_job(&claim, &log).await.map_err(|error| BuildFailure::new(error.stage(), &error))
+    }
 
-/// The model of a claimed build, its files in the store.
-pub fn model(claim: &Claim, store: &Store) -> Result<Model, JobError> {
-    let build = claim.build.0;
-    let request: Request = serde_json::from_value(claim.request.clone()).map_err(|source| JobError::Request { build, source })?;
-    let contract = match &claim.contract {
-        None => None,
-        Some(kept) => {
-            let (mut contract, _) =
-                wire::decode(&kept.protobin, kept.dialect.parse().ok()).map_err(|source| JobError::Decode { build, source })?;
-            // v3 has no place for it.
-            claim.model.clone_into(&mut contract.model_name);
-            Some(FoundContract { contract, source: request.contract_source.unwrap_or_else(|| "the catalog".to_owned()) })
-        }
-    };
-    Ok(Model {
-        name: ModelName::new(&claim.model)?,
-        model_type: claim.model_type.clone().unwrap_or_else(|| "unknown:unknown".to_owned()),
-        runtime: claim.runtime.clone(),
-        description: request.description,
-        payload: store.tree(&claim.tree_digest)?,
-        contract,
-        warnings: request.warnings,
-    })
-}
+    async fn run_job(&self, claim: &Claim, log: &LogSink) -> Result<BuildOutcome, JobError> {
+        let model = self.model(claim).await?;
+        let staging = self.store.staging().map_err(JobError::Store)?;
+        let request = Request {
+            version: Some(claim.number.to_string()),
+            runtimes: self.runtimes.clone(),
+            platforms: Vec::new(),
+            layout: Layout::Hydro,
+            dialect: None,
+            epoch_s: self.epoch_s,
+            scratch: staging.path().to_owned(),
+        };
+        let listener = listener(log.clone());
+        let built = recipe::build(&model, &request, &self.places, &listener).await?;
+        let (target, reference) = self.target(claim)?;
+        let transfer = copy::copy(&built.images, &built.source, target, &listener).await?;
+        let base = built.base.map(|(name, digest)| json!({"name": name, "digest": digest}));
+        Ok(BuildOutcome {
+            reference,
+            digest: built.images.top().digest,
+            report: Some(json!({"base": base, "transfer": transfer, "warnings": built.warnings})),
+        })
+    }
 
-/// The contract in the first dialect that says all of it, or, where none does, in the first that can say it at all: what is lost then
-/// (profiles of several signatures) no image can hold either.
-fn keep(contract: &Contract) -> Result<KeptContract, JobError> {
-    let mut lossy = None;
-    let mut refused = None;
-    for dialect in [Dialect::V1, Dialect::V2, Dialect::V3] {
-        let encoded = match wire::encode(contract, dialect) {
-            Ok(encoded) => encoded,
-            Err(error) => {
-                refused.get_or_insert(error);
-                continue;
+    /// The model that the row stands for, as it was taken in.
+    async fn model(&self, claim: &Claim) -> Result<Model, JobError> {
+        let (store, claim) = (self.store.clone(), claim.clone());
+        let read = tokio::task::spawn_blocking(move || row::model(&claim, &store)).await.map_err(JobError::Stopped)?;
+        Ok(read?)
+    }
+
+    fn target(&self, claim: &Claim) -> Result<(Target, String), JobError> {
+        let (name, tag) = (claim.model.clone(), claim.number.to_string());
+        Ok(match &self.shelf {
+            Shelf::Embedded { host } => {
+                let reference = Reference::repository(host, &name).with_tag(&tag).to_string();
+                let destination = Destination::Store { store: self.store.clone(), repository: name, tag: Some(tag) };
+                (Target::Local(destination), reference)
             }
-        };
-        let lossless = encoded.warnings.is_empty();
-        let kept = KeptContract { json: serde_json::json!(contract), protobin: encoded.bytes, dialect: dialect.to_string() };
-        if lossless {
-            return Ok(kept);
-        }
-        lossy.get_or_insert(kept);
-    }
-    match (lossy, refused) {
-        (Some(kept), _) => Ok(kept),
-        (None, Some(error)) => Err(JobError::Encode(error)),
-        (None, None) => unreachable!("every dialect has been tried"),
+            Shelf::Registry { registry, prefix } => {
+                let repository = if prefix.is_empty() { name } else { format!("{prefix}/{name}") };
+                let reference = Reference::repository(registry, &repository).with_tag(&tag);
+                let repository = self.places.registries.repository(&reference, Access::Push)?;
+                (Target::Repository { repository, tag: Some(tag) }, reference.to_string())
+            }
+        })
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::catalog::catalog::Catalog;
-    use crate::contract::contract::{Field, Shape, Signature};
-    use crate::contract::dtype::{DataType, Profile};
-    use crate::model::tree::Tree;
-    use crate::oci::layer::EntryKind;
-    use crate::oci::path::TreePath;
-
-    fn contract(signatures: usize, profile: Profile, dtype: DataType) -> Contract {
-        let signature = |i: usize| Signature {
-            name: format!("s{i}"),
-            inputs: vec![Field { profile, ..Field::new("x", dtype, Shape::of(&[-1, 2])) }],
-            outputs: vec![Field::new("y", DataType::Double, Shape::UnknownRank)],
-        };
-        Contract { model_name: "m".to_owned(), signatures: (0..signatures).map(signature).collect() }
-    }
-
-    #[test]
-    fn a_contract_is_kept_in_the_dialect_that_says_all_of_it() {
-        let cases = [
-            (contract(2, Profile::None, DataType::Float), "v1", true),
-            (contract(1, Profile::Image, DataType::Float), "v2", true),
-            (contract(2, Profile::Image, DataType::Float), "v1", false),
-        ];
-        for (contract, dialect, lossless) in cases {
-            let kept = keep(&contract).unwrap();
-            assert_eq!(kept.dialect, dialect);
-            let (back, _) = wire::decode(&kept.protobin, Some(kept.dialect.parse().unwrap())).unwrap();
-            assert_eq!(back == contract, lossless, "{dialect}");
+/// What happens, as lines of the build's log.
+fn listener(log: LogSink) -> Listener {
+    Arc::new(move |event| match event {
+        Event::Stage(text) | Event::Note(text) => log.info(text),
+        Event::Warning(text) => log.warning(text),
+        Event::Blob { digest, size_bytes, how } => {
+            let how = match how {
+                Moved::Sent => "written",
+                Moved::Mounted => "mounted",
+                Moved::Skipped => "there already",
+            };
+            log.info(format!("{} of {size_bytes} bytes: {how}", digest.short()));
         }
-    }
-
-    #[tokio::test]
-    async fn a_model_goes_through_the_catalog_and_comes_back() {
-        let data = tempfile::tempdir().unwrap();
-        let store = Store::open(data.path()).unwrap();
-        let catalog = Catalog::open(&data.path().join("catalog.db")).await.unwrap();
-        let mut payload = Tree::new();
-        payload.insert(TreePath::new("src").unwrap(), EntryKind::Folder);
-        let tree_digest = store.put_tree(&payload).unwrap();
-        let model_ = Model {
-            name: ModelName::new("m").unwrap(),
-            model_type: "python:3.11".to_owned(),
-            runtime: Some("serving-runtime-python:3.11".to_owned()),
-            description: Some("words".to_owned()),
-            payload: payload.clone(),
-            contract: Some(FoundContract {
-                contract: contract(1, Profile::Text, DataType::String),
-                source: "contract.prototxt".to_owned(),
-            }),
-            warnings: vec!["mind the gap".to_owned()],
-        };
-        let new = new_version(&model_, tree_digest, BTreeMap::new(), vec![NewLine::info("uploaded")]).unwrap();
-        let version = catalog.create_version(new).await.unwrap();
-        let claim = catalog.claim(60).await.unwrap().unwrap();
-        let back = model(&claim, &store).unwrap();
-        assert_eq!((back.name, back.model_type, back.runtime), (model_.name, model_.model_type, model_.runtime));
-        assert_eq!((back.description, back.payload, back.contract), (model_.description, payload, model_.contract));
-        assert_eq!(back.warnings, model_.warnings);
-        let log: Vec<_> = catalog.logs_from(version.build, 0).await.unwrap().into_iter().map(|line| line.text).collect();
-        assert_eq!(log, ["uploaded", "mind the gap"]);
-    }
+        Event::Expect { .. } | Event::Advance { .. } => {}
+    })
 }

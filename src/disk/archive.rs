@@ -126,8 +126,13 @@ impl From<TarError> for ArchiveError {
 /// (`Store::adopt`). After an error `staging` is as it was.
 pub fn unpack(source: impl Read, staging: &Path, limits: &Limits) -> Result<Selected, ArchiveError> {
     let stream = ArchiveStream::open(source, limits).map_err(ArchiveError::Stream)?;
-    let mut unpacker =
-        Unpacker { staged: Staged { folder: staging, count: 0 }, limits, nodes: Nodes::new(), size_bytes: 0, names_bytes: 0 };
+    let mut unpacker = Unpacker {
+        staged: Staged { folder: staging, count: 0, buffer: vec![0; READ_BYTES] },
+        limits,
+        nodes: Nodes::new(),
+        size_bytes: 0,
+        names_bytes: 0,
+    };
     let mut tar = TarReader::new(stream);
     while let Some(member) = tar.next_member()? {
         unpacker.take(member, &mut tar)?;
@@ -232,6 +237,7 @@ fn rules_of(tree: &Tree) -> Result<IgnoreRules, ArchiveError> {
 struct Staged<'a> {
     folder: &'a Path,
     count: u64,
+    buffer: Vec<u8>,
 }
 
 impl Staged<'_> {
@@ -241,7 +247,7 @@ impl Staged<'_> {
         let mut file = File::options().write(true).create_new(true).open(&path).map_err(failed)?;
         self.count += 1;
         let mut hasher = Hasher::new();
-        let mut buffer = vec![0; READ_BYTES];
+        let buffer = &mut self.buffer;
         loop {
             // Small reads from a decoder become large writes.
             let mut filled = 0;

@@ -197,3 +197,61 @@ impl<W: Write> Write for Hashing<W> {
         self.inner.flush()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+    use crate::oci::digest::Digest;
+    use crate::oci::layer::{Content, Entry, EntryKind};
+    use crate::oci::path::TreePath;
+
+    fn recipe() -> Arc<Recipe> {
+        // A fixed pattern that compresses, longer than several writes.
+        let bytes: Vec<u8> = (0..300_000u32).map(|at| (at.wrapping_mul(at) >> 7) as u8 & 0x3f).collect();
+        let kind = EntryKind::File { size_bytes: bytes.len() as u64, executable: false, content: Content::Inline(bytes.into()) };
+        let entry = Entry { path: TreePath::new("model/files/weights").unwrap(), kind };
+        Arc::new(Recipe::new(vec![entry], 0).unwrap())
+    }
+
+    #[test]
+    fn uncompressed_writes_nothing_and_its_digest_is_the_diff_id() {
+        let scratch = tempfile::tempdir().unwrap();
+        let read = Cell::new(0);
+        let layer = seal(recipe(), Compression::None, Purpose::Files, scratch.path(), &|length| read.set(read.get() + length)).unwrap();
+        assert_eq!((layer.digest, layer.size_bytes), (layer.diff_id, recipe().size_bytes()));
+        assert_eq!(read.get(), layer.size_bytes);
+        assert_eq!(std::fs::read_dir(scratch.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn the_compressor_gives_the_bytes_that_it_has_always_given() {
+        let scratch = tempfile::tempdir().unwrap();
+        let plain = seal(recipe(), Compression::None, Purpose::Files, scratch.path(), &|_| {}).unwrap();
+        let layer = seal(recipe(), Compression::Gzip, Purpose::Files, scratch.path(), &|_| {}).unwrap();
+        let LayerSource::File(path) = &layer.source else { panic!("a file was to be written") };
+        let blob = std::fs::read(path).unwrap();
+        assert_eq!((Digest::of(&blob), blob.len() as u64), (layer.digest, layer.size_bytes));
+        assert_eq!(blob[..10], [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255]);
+        let mut tar = Vec::new();
+        flate2::read::GzDecoder::new(&blob[..]).read_to_end(&mut tar).unwrap();
+        assert_eq!((Digest::of(&tar), plain.digest), (layer.diff_id, layer.diff_id));
+        // A change here is a change of every user's digests: it needs a changelog entry.
+        assert_eq!(layer.diff_id.to_string(), "sha256:19c34674bb1014ecb3bcf77859b06f583f7e63f43481c276107c2d4ca5c37ed9");
+        assert_eq!(layer.digest.to_string(), "sha256:d2c85739914d41f31c9bfe90d651b04c6f171c3be987b0d26ce0b77fcde8fc5b");
+        assert_eq!(std::fs::read_dir(scratch.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_layer_that_cannot_be_read_leaves_nothing() {
+        let scratch = tempfile::tempdir().unwrap();
+        let gone = crate::oci::layer::LocalFile { path: scratch.path().join("gone"), stamp: Default::default(), digest: None };
+        let kind = EntryKind::File { size_bytes: 1, executable: false, content: Content::Local(Arc::new(gone)) };
+        let recipe = Arc::new(Recipe::new(vec![Entry { path: TreePath::new("gone").unwrap(), kind }], 0).unwrap());
+        let error = seal(recipe, Compression::Gzip, Purpose::Files, scratch.path(), &|_| {}).unwrap_err();
+        assert_eq!(error.fault(), Fault::Invalid);
+        assert!(error.to_string().ends_with("gone` changed while it was being read: it is gone"), "{error}");
+        assert_eq!(std::fs::read_dir(scratch.path()).unwrap().count(), 0);
+    }
+}

@@ -22,7 +22,7 @@ use super::app::{Service, Settings};
 use super::refusal::Refusal;
 use super::staging::Staging;
 use super::upload_reader::{Chunk, ChunkReader};
-use crate::build::job;
+use crate::build::row;
 use crate::catalog::record::{NewLine, Version};
 use crate::disk::archive::{self, ArchiveError};
 use crate::disk::ignore_rules::Selected;
@@ -288,7 +288,7 @@ pub async fn accept(
             log.push(NewLine::info(format!("left out by rule: {}", shown(&selected.left_out))));
         }
         log.extend(notes);
-        Ok(job::new_version(&model, tree_digest, metadata, log)?)
+        Ok(row::new_version(&model, tree_digest, metadata, log)?)
     });
     let new = checking.await.map_err(UploadError::Stopped)??;
     let version = service.catalog.create_version(new).await?;
