@@ -305,6 +305,9 @@ pub mod server {
     /// Folders that uploads are unpacked in.
     pub mod staging;
 
+    /// A body that can be read over when its form is refused.
+    pub mod upload_body;
+
     /// Bytes from a channel, for a thread that blocks.
     pub mod upload_reader;
 

@@ -86,10 +86,8 @@ pub fn new_version(
     metadata: BTreeMap<String, String>,
     mut log: Vec<NewLine>,
 ) -> Result<NewVersion, RowError> {
-    let request = Request {
-        description: model.description.clone(),
-        contract_source: model.contract.as_ref().map(|found| found.source.clone()),
-    };
+    let request =
+        Request { description: model.description.clone(), contract_source: model.contract.as_ref().map(|found| found.source.clone()) };
     log.extend(model.warnings.iter().map(NewLine::warning));
     Ok(NewVersion {
         model: model.name.to_string(),

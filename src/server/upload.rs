@@ -21,6 +21,7 @@ use tokio::time::timeout;
 use super::app::{Service, Settings};
 use super::refusal::Refusal;
 use super::staging::Staging;
+use super::upload_body::SharedBody;
 use super::upload_reader::{Chunk, ChunkReader};
 use crate::build::row;
 use crate::catalog::record::{NewLine, Version};
@@ -37,11 +38,6 @@ const PAYLOAD: &str = "payload";
 const PARTS_MAX: usize = 32;
 /// Chunks between the wire and the disk; each is a read of the socket, so about a megabyte at most.
 const CHUNKS_WAITING: usize = 8;
-/// How much of a refused upload is read on, and for how long, so that its sender gets to read the answer: a connection that is closed on
-/// unread bytes is reset, and the answer with it (RFC 9112, section 9.6).
-const LINGER_BYTES: usize = 64 << 20;
-const LINGER: Duration = Duration::from_secs(5);
-
 /// A short part.
 #[derive(Clone, Debug)]
 pub struct Part {
@@ -157,6 +153,16 @@ pub fn body_bytes_max(settings: &Settings) -> usize {
 
 /// Reads a form with an archive and the `known` short parts. Others are read over.
 pub async fn receive(service: &Service, request: Request, known: &[Known]) -> Result<Form, UploadError> {
+    let (head, body) = request.into_parts();
+    let body = SharedBody::new(body);
+    let received = read_form(service, Request::from_parts(head, body.body()), known).await;
+    if received.as_ref().is_err_and(|error| !matches!(error, UploadError::Idle { .. })) {
+        body.read_over().await;
+    }
+    received
+}
+
+async fn read_form(service: &Service, request: Request, known: &[Known]) -> Result<Form, UploadError> {
     let bytes_max = service.settings.upload_bytes_max;
     let length = request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     if length.is_some_and(|length| length > bytes_max) {
@@ -164,13 +170,8 @@ pub async fn receive(service: &Service, request: Request, known: &[Known]) -> Re
     }
     let permit = service.uploads.clone().acquire_owned().await.map_err(|_| UploadError::Closed)?;
     let mut form = Multipart::from_request(request, &()).await.map_err(|rejection| UploadError::NoForm(rejection.body_text()))?;
-    match read_parts(service, &mut form, known).await {
-        Ok((parts, payload)) => Ok(Form { parts, payload, _permit: permit }),
-        Err(error) => {
-            let _ = timeout(LINGER, read_over(&mut form)).await;
-            Err(error)
-        }
-    }
+    let (parts, payload) = read_parts(service, &mut form, known).await?;
+    Ok(Form { parts, payload, _permit: permit })
 }
 
 async fn read_parts(service: &Service, form: &mut Multipart, known: &[Known]) -> Result<(BTreeMap<String, Part>, Payload), UploadError> {
@@ -240,18 +241,6 @@ async fn send(service: &Service, mut field: Field<'_>, sender: mpsc::Sender<Chun
     }
     let _ = sender.send(Chunk::End).await;
     Ok(())
-}
-
-async fn read_over(form: &mut Multipart) {
-    let mut read_bytes = 0;
-    while let Ok(Some(mut field)) = form.next_field().await {
-        while let Ok(Some(chunk)) = field.chunk().await {
-            read_bytes += chunk.len();
-            if read_bytes > LINGER_BYTES {
-                return;
-            }
-        }
-    }
 }
 
 impl Form {

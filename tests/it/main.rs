@@ -2,3 +2,6 @@
 
 mod contracts;
 mod saved_models;
+mod service;
+mod service_live;
+mod service_refusals;
