@@ -290,8 +290,89 @@ pub mod build {
     /// Claims a build, runs it, records how it ended.
     pub mod worker;
 
+    /// A checked model -> a row of the queue, and back.
+    pub mod row;
+
     /// One build of the service: from a claimed row to an image in its registry.
     pub mod job;
+}
+
+/// Floor 4: the service, over HTTP.
+pub mod server {
+    /// What a client is told when something cannot be done.
+    pub mod refusal;
+
+    /// Folders that uploads are unpacked in.
+    pub mod staging;
+
+    /// A body that can be read over when its form is refused.
+    pub mod upload_body;
+
+    /// Bytes from a channel, for a thread that blocks.
+    pub mod upload_reader;
+
+    /// A form, read as it arrives; a version made of it.
+    pub mod upload;
+
+    /// The seed era's form.
+    pub mod upload_v1;
+
+    /// The last ancestor's form, and ours.
+    pub mod upload_v2;
+
+    /// The ancestor's JSON of a signature.
+    pub mod signature_json;
+
+    /// The JSON of an application to be.
+    pub mod graph;
+
+    /// Lists in pages.
+    pub mod paging;
+
+    /// The words of `/api/v1`.
+    pub mod view_v1;
+
+    /// The words of `/api/v2`, and ours.
+    pub mod view_v2;
+
+    /// Live answers.
+    pub mod events;
+
+    /// `/api/v1`.
+    pub mod api_v1;
+
+    /// `/api/v2`.
+    pub mod api_v2;
+
+    /// `/health` and `/metrics`.
+    pub mod health;
+
+    /// What the pages show.
+    pub mod page_views;
+
+    /// The pages.
+    pub mod pages;
+
+    /// The service: shared state, routes, start and end.
+    pub mod app;
+
+    /// Bytes between HTTP and the disk.
+    pub mod body;
+
+    /// `/v2/`: the embedded registry.
+    pub mod registry;
+
+    /// What the registry answers when it says no.
+    pub mod registry_error;
+
+    /// Which bytes of a blob are asked for.
+    pub mod registry_range;
+
+    /// Manifests, given and taken.
+    pub mod registry_manifests;
+
+    /// Blobs, taken.
+    pub mod registry_uploads;
 }
 
 /// Floor 4: the command line.
@@ -334,25 +415,4 @@ pub mod cli {
 
     /// `hs contract`.
     pub mod contract;
-}
-
-/// Floor 4: the service.
-pub mod server {
-    /// Bytes between HTTP and the disk.
-    pub mod body;
-
-    /// `/v2/`: the embedded registry.
-    pub mod registry;
-
-    /// What the registry answers when it says no.
-    pub mod registry_error;
-
-    /// Which bytes of a blob are asked for.
-    pub mod registry_range;
-
-    /// Manifests, given and taken.
-    pub mod registry_manifests;
-
-    /// Blobs, taken.
-    pub mod registry_uploads;
 }

@@ -1,25 +1,23 @@
 //! One build of the service: from a claimed row to an image in its registry.
 //!
-//! The row says which files (a tree document in the store), which contract and which model; [`Workshop::run`] makes a [`Model`] of that again, runs the recipe
-//! and copies the image to where this service keeps its images. The queue, the lease and the record of the end are `worker.rs`.
+//! The row says which files (a tree document in the store), which contract and which model; [`Workshop::run`] makes a [`Model`] of that again (`row.rs`), runs the
+//! recipe and copies the image to where this service keeps its images. The queue, the lease and the record of the end are `worker.rs`.
 //!
 //! What must stay true: a second run of the same row makes the same image; what is compressed on the way lies in the store's staging and goes with the run.
 
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::base::Places;
 use super::recipe::{self, BuildError, Request};
+use super::row::{self, RowError};
 use super::worker::{BuildFailure, BuildOutcome, LogSink};
 use crate::catalog::record::Claim;
-use crate::contract::wire::{self, WireError};
 use crate::disk::destination::Destination;
 use crate::disk::store::{Store, StoreError};
 use crate::fault::{Failure, Fault};
-use crate::model::intake::{FoundContract, Model};
-use crate::model::name::{ModelName, NameError};
+use crate::model::intake::Model;
 use crate::model::plan::Layout;
 use crate::model::runtime::RuntimeList;
 use crate::oci::reference::Reference;
@@ -27,26 +25,6 @@ use crate::progress::{Event, Listener, Moved};
 use crate::registry::client::Access;
 use crate::registry::copy::{self, CopyError, Target};
 use crate::registry::error::RegistryError;
-
-/// What a build has to know beside its row: kept with it as JSON.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct JobRequest {
-    /// For people; it stands in the image.
-    pub description: Option<String>,
-    /// Where the contract came from.
-    pub contract_source: Option<String>,
-}
-
-impl JobRequest {
-    /// What has to be kept of a model that was taken in.
-    pub fn of(model: &Model) -> JobRequest {
-        JobRequest {
-            description: model.description.clone(),
-            contract_source: model.contract.as_ref().map(|found| found.source.clone()),
-        }
-    }
-}
 
 /// Where the service's images go.
 #[derive(Clone, Debug)]
@@ -83,14 +61,10 @@ pub struct Workshop {
 /// Why a build made no image.
 #[derive(Debug, thiserror::Error)]
 enum JobError {
-    #[error("the build's row cannot be read")]
-    Row(#[source] serde_json::Error),
-    #[error("reading the model's files")]
-    Store(#[source] StoreError),
     #[error(transparent)]
-    Name(#[from] NameError),
-    #[error("reading the contract")]
-    Contract(#[source] WireError),
+    Row(#[from] RowError),
+    #[error("making room for the build")]
+    Store(#[source] StoreError),
     #[error(transparent)]
     Build(#[from] BuildError),
     #[error(transparent)]
@@ -114,10 +88,9 @@ impl JobError {
 impl Failure for JobError {
     fn fault(&self) -> Fault {
         match self {
-            JobError::Row(_) | JobError::Stopped(_) => Fault::Ours,
+            JobError::Stopped(_) => Fault::Ours,
+            JobError::Row(error) => error.fault(),
             JobError::Store(error) => error.fault(),
-            JobError::Name(error) => error.fault(),
-            JobError::Contract(error) => error.fault(),
             JobError::Build(error) => error.fault(),
             JobError::Registry(error) => error.fault(),
             JobError::Copy(error) => error.fault(),
@@ -126,9 +99,8 @@ impl Failure for JobError {
 
     fn remedy(&self) -> Option<String> {
         match self {
-            JobError::Row(_) | JobError::Stopped(_) | JobError::Store(_) => None,
-            JobError::Name(error) => error.remedy(),
-            JobError::Contract(error) => error.remedy(),
+            JobError::Stopped(_) | JobError::Store(_) => None,
+            JobError::Row(error) => error.remedy(),
             JobError::Build(error) => error.remedy(),
             JobError::Registry(error) => error.remedy(),
             JobError::Copy(error) => error.remedy(),
@@ -168,26 +140,9 @@ impl Workshop {
 
     /// The model that the row stands for, as it was taken in.
     async fn model(&self, claim: &Claim) -> Result<Model, JobError> {
-        let request: JobRequest = serde_json::from_value(claim.request.clone()).map_err(JobError::Row)?;
-        let contract = match &claim.contract {
-            None => None,
-            Some(kept) => {
-                let (contract, _) = wire::decode(&kept.protobin, None).map_err(JobError::Contract)?;
-                Some(FoundContract { contract, source: request.contract_source.clone().unwrap_or_default() })
-            }
-        };
-        let (store, digest) = (self.store.clone(), claim.tree_digest);
-        let read = tokio::task::spawn_blocking(move || store.tree(&digest)).await.map_err(JobError::Stopped)?;
-        Ok(Model {
-            name: ModelName::new(&claim.model)?,
-            model_type: claim.model_type.clone().unwrap_or_else(|| "unknown:unknown".to_owned()),
-            runtime: claim.runtime.clone(),
-            description: request.description,
-            payload: read.map_err(JobError::Store)?,
-            contract,
-            // They were said in the log when the model was taken in.
-            warnings: Vec::new(),
-        })
+        let (store, claim) = (self.store.clone(), claim.clone());
+        let read = tokio::task::spawn_blocking(move || row::model(&claim, &store)).await.map_err(JobError::Stopped)?;
+        Ok(read?)
     }
 
     fn target(&self, claim: &Claim) -> Result<(Target, String), JobError> {
