@@ -410,6 +410,12 @@ pub mod cli {
     /// Asking a running model.
     pub mod predict;
 
+    /// A service, as its client.
+    pub mod service;
+
+    /// `hs upload`.
+    pub mod upload;
+
     /// `hs base`.
     pub mod base;
 

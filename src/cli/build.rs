@@ -88,8 +88,8 @@ pub async fn build(arguments: &BuildArguments, settings: &Settings, voice: &Voic
     let dialect: Option<Dialect> = arguments.dialect.as_deref().map(str::parse).transpose()?;
     let layout = Layout::from_word(&arguments.layout).ok_or_else(|| BuildCommandError::Layout(arguments.layout.clone()))?;
     let (folder, words, of_machine) = (arguments.folder.clone(), arguments.model.clone(), settings.clone());
-    let read = tokio::task::spawn_blocking(move || open::model(&folder, &words, &of_machine)).await;
-    let (model, left_out) = read.map_err(recipe::BuildError::Stopped)??;
+    let read = tokio::task::spawn_blocking(move || open::folder(&folder, &words, &of_machine)).await;
+    let open::ReadFolder { model, left_out, .. } = read.map_err(recipe::BuildError::Stopped)??;
     for path in &left_out {
         voice.note(&format!("  left out: {path}"));
     }

@@ -80,7 +80,7 @@ fn compile(file: &Path, out: &Path, dialect: &str, name: Option<&str>, voice: &V
 fn show(what: &Path, settings: &Settings, voice: &Voice) -> Result<(), Box<dyn Failure>> {
     let (contract, source, model_type, warnings) = if what.is_dir() {
         let words = ModelArguments::default();
-        let (model, _) = open::model(what, &words, settings)?;
+        let model = open::folder(what, &words, settings)?.model;
         let found = model.contract.ok_or_else(|| IntakeError::NoContract { hint: String::new() })?;
         (found.contract, found.source, Some(model.model_type), model.warnings)
     } else {

@@ -12,6 +12,7 @@ use crate::disk::folder::{self, FolderError, FolderOptions};
 use crate::fault::{Failure, Fault};
 use crate::model::framework::ReadSeek;
 use crate::model::intake::{self, Given, IntakeError, Model};
+use crate::model::tree::Tree;
 use crate::oci::image::ImageSet;
 use crate::oci::layer::Content;
 use crate::oci::location::Location;
@@ -81,14 +82,26 @@ pub async fn image(text: &str, platform: Option<&str>, settings: &Settings) -> R
     Ok(Opened { source, images })
 }
 
-/// A model folder, read and checked; also what was left out of it.
-pub fn model(path: &Path, arguments: &ModelArguments, settings: &Settings) -> Result<(Model, Vec<TreePath>), OpenError> {
+/// A model folder that was read and checked.
+pub struct ReadFolder {
+    /// The model.
+    pub model: Model,
+    /// All of its files, those that are not shipped among them.
+    pub tree: Tree,
+    /// What the rules left out.
+    pub left_out: Vec<TreePath>,
+    /// The contract that the command line named: its name and its bytes.
+    pub given_contract: Option<(String, Vec<u8>)>,
+}
+
+/// Reads and checks a model folder.
+pub fn folder(path: &Path, arguments: &ModelArguments, settings: &Settings) -> Result<ReadFolder, OpenError> {
     let options = FolderOptions { follow_links: arguments.follow_links, limits: settings.limits };
     let selected = folder::read_folder(path, &options)?;
     let given = given(path, arguments)?;
     let model = intake::intake(&selected.tree, &given, &open_content);
     let model = model.map_err(|source| OpenError::Intake { path: path.to_owned(), source })?;
-    Ok((model, selected.left_out))
+    Ok(ReadFolder { model, tree: selected.tree, left_out: selected.left_out, given_contract: given.contract })
 }
 
 /// What the command line says about the model in `path`.

@@ -22,7 +22,7 @@ use crate::model::tree::Limits;
 use crate::model::yaml::{self, YamlError};
 use crate::registry::client::Registries;
 use crate::registry::error::RegistryError;
-use crate::registry::settings::{HostSettings, RegistrySettings, Secret};
+use crate::registry::settings::{HostSettings, Proxies, RegistrySettings, Secret};
 
 /// Everything that a command needs to know about this machine.
 #[derive(Clone, Debug)]
@@ -108,6 +108,11 @@ fn text_variable(name: &str) -> Option<String> {
     variable(name)?.into_string().ok()
 }
 
+/// Whether the user asked for no colour, by the convention of NO_COLOR.
+pub fn no_color() -> bool {
+    variable("NO_COLOR").is_some()
+}
+
 impl Settings {
     /// Reads everything that the command line leaves open.
     pub fn resolve(global: &Global) -> Result<Settings, SettingsError> {
@@ -190,6 +195,11 @@ fn registry_settings(mut hosts: BTreeMap<String, HostSettings>, ca_files: Vec<Pa
         hosts,
         credential_files: candidates.into_iter().flatten().collect(),
         helper_search_path: variable("PATH"),
+        proxies: Proxies {
+            http: text_variable("http_proxy").or_else(|| text_variable("HTTP_PROXY")),
+            https: text_variable("https_proxy").or_else(|| text_variable("HTTPS_PROXY")),
+            except: text_variable("no_proxy").or_else(|| text_variable("NO_PROXY")),
+        },
         ca_files: ca_files.into_iter().chain(variable("SSL_CERT_FILE").map(PathBuf::from)).collect(),
         ..RegistrySettings::default()
     }
