@@ -21,5 +21,6 @@ mod support {
     pub mod fault_registry;
     pub mod fault_tokens;
     pub mod fault_uploads;
+    pub mod hs;
     pub mod wire_tap;
 }
