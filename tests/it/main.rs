@@ -2,5 +2,8 @@
 
 mod archives;
 mod contracts;
+mod embedded_registry;
+mod image;
+mod image_files;
 mod layers;
 mod store;
