@@ -79,11 +79,29 @@ pub mod contract {
     /// Contract -> prototxt.
     pub mod print;
 
+    /// The third dialect's messages.
+    pub mod bare_signature;
+
     /// Contract <-> protobin, three dialects.
     pub mod wire;
 
-    /// The third dialect's messages.
-    pub mod bare_signature;
+    /// Protobuf in a file of any size, without loading it.
+    pub mod walker;
+
+    /// What a reader of a framework's file gives.
+    pub mod reading;
+
+    /// TensorFlow's saved_model.pb -> Contract.
+    pub mod saved_model;
+
+    /// What differs between a contract that was given and one that was read.
+    pub mod compare;
+
+    /// A tensor's values as JSON.
+    pub mod tensor;
+
+    /// An example request that fits a signature.
+    pub mod sample;
 }
 
 /// Floor 0: what a model is. Values, as above.
@@ -99,6 +117,12 @@ pub mod model {
 
     /// `serving.yaml` of every era.
     pub mod definition;
+
+    /// What wrote these files, and the contract that they imply.
+    pub mod framework;
+
+    /// Files and what was said about them -> a model that can be built.
+    pub mod intake;
 
     /// Which base serves which type of model.
     pub mod runtime;
@@ -225,6 +249,12 @@ pub mod registry {
 
     /// Blobs, mounted.
     pub mod mount;
+
+    /// Where an image is read from, whatever holds it.
+    pub mod source;
+
+    /// The one verb that moves images.
+    pub mod copy;
 }
 
 /// Floor 2: models, versions, builds, applications, in a database.
@@ -251,12 +281,81 @@ pub mod catalog {
 
 /// Floor 3: the work.
 pub mod build {
+    /// Finding the base.
+    pub mod base;
+
+    /// From a model to a finished image, every stage in order.
+    pub mod recipe;
+
     /// Claims a build, runs it, records how it ended.
     pub mod worker;
+
+    /// A checked model -> a row of the queue, and back.
+    pub mod row;
+
+    /// One build of the service: from a claimed row to an image in its registry.
+    pub mod job;
 }
 
-/// Floor 4: the service.
+/// Floor 4: the service, over HTTP.
 pub mod server {
+    /// What a client is told when something cannot be done.
+    pub mod refusal;
+
+    /// Folders that uploads are unpacked in.
+    pub mod staging;
+
+    /// A body that can be read over when its form is refused.
+    pub mod upload_body;
+
+    /// Bytes from a channel, for a thread that blocks.
+    pub mod upload_reader;
+
+    /// A form, read as it arrives; a version made of it.
+    pub mod upload;
+
+    /// The seed era's form.
+    pub mod upload_v1;
+
+    /// The last ancestor's form, and ours.
+    pub mod upload_v2;
+
+    /// The ancestor's JSON of a signature.
+    pub mod signature_json;
+
+    /// The JSON of an application to be.
+    pub mod graph;
+
+    /// Lists in pages.
+    pub mod paging;
+
+    /// The words of `/api/v1`.
+    pub mod view_v1;
+
+    /// The words of `/api/v2`, and ours.
+    pub mod view_v2;
+
+    /// Live answers.
+    pub mod events;
+
+    /// `/api/v1`.
+    pub mod api_v1;
+
+    /// `/api/v2`.
+    pub mod api_v2;
+
+    /// `/health` and `/metrics`.
+    pub mod health;
+
+    /// What the pages show.
+    pub mod page_views;
+
+    /// The pages.
+    pub mod pages;
+
+    /// The service: shared state, routes, start and end.
+    pub mod app;
+
     /// Bytes between HTTP and the disk.
     pub mod body;
 
@@ -274,4 +373,46 @@ pub mod server {
 
     /// Blobs, taken.
     pub mod registry_uploads;
+}
+
+/// Floor 4: the command line.
+pub mod cli {
+    /// What can be typed.
+    pub mod args;
+
+    /// What it means here.
+    pub mod settings;
+
+    /// How the program speaks.
+    pub mod say;
+
+    /// What commands print about images.
+    pub mod report;
+
+    /// Opening what users name.
+    pub mod open;
+
+    /// `hs build`.
+    pub mod build;
+
+    /// `hs inspect`.
+    pub mod inspect;
+
+    /// `hs pull`.
+    pub mod pull;
+
+    /// `hs run`.
+    pub mod run;
+
+    /// A container of podman's.
+    pub mod container;
+
+    /// Asking a running model.
+    pub mod predict;
+
+    /// `hs base`.
+    pub mod base;
+
+    /// `hs contract`.
+    pub mod contract;
 }

@@ -165,6 +165,14 @@ impl Catalog {
         Ok(Rows::new(models?, page, false, |model| model.id.0))
     }
 
+    /// The models, the one of the last upload first; only the first page.
+    pub async fn recent_models(&self, page: Page) -> Result<Rows<Model>, CatalogError> {
+        let query = sqlx::query(select_model!("ORDER BY m.updated_ms DESC, m.id DESC LIMIT $1")).bind(page.limit());
+        let rows = query.fetch_all(self.reader()).await.map_err(failed("list the models"))?;
+        let models: Result<Vec<Model>, _> = rows.iter().map(read_model).collect();
+        Ok(Rows::new(models?, page, false, |model| model.id.0))
+    }
+
     /// The model of this name.
     pub async fn model(&self, name: &str) -> Result<Model, CatalogError> {
         let row = sqlx::query(select_model!("WHERE m.name = $1")).bind(name).fetch_optional(self.reader()).await;

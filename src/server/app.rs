@@ -138,7 +138,11 @@ impl Service {
         let removed = store.remove_stale_uploads(rested)?;
         let lapsed = catalog.lapse_leases().await?;
         if swept + removed > 0 || lapsed > 0 {
-            tracing::info!(uploads = swept + removed, builds = lapsed, "an earlier service did not end well: its uploads are removed, its builds begin again");
+            tracing::info!(
+                uploads = swept + removed,
+                builds = lapsed,
+                "an earlier service did not end well: its uploads are removed, its builds begin again"
+            );
         }
         let uploads = Arc::new(Semaphore::new(settings.uploads_max.max(1)));
         Ok(Service { catalog, store, settings, stop, uploads, _lock: Arc::new(lock) })

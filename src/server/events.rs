@@ -55,9 +55,7 @@ async fn event_of(service: &Service, change: Change) -> Option<Event> {
         // It may be gone again, which is the next change.
         Change::Version { id, .. } => event("ModelUpdate", view_v2::version(&service.catalog.version(id).await.ok()?)),
         Change::ModelRemoved { id, name } => event("ModelRemove", json!({"id": id.0, "name": name})),
-        Change::Application { name } => {
-            event("ApplicationUpdate", view_v2::application(&service.catalog.application(&name).await.ok()?))
-        }
+        Change::Application { name } => event("ApplicationUpdate", view_v2::application(&service.catalog.application(&name).await.ok()?)),
         Change::ApplicationRemoved { name } => event("ApplicationRemove", json!({"name": name})),
         Change::Log(_) => None,
     }

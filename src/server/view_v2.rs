@@ -104,8 +104,8 @@ fn runtime(version: &Version) -> Value {
 
 /// A signature of the kept JSON. This API knows no unknown rank and no names of dimensions: the first is any shape there.
 fn signature(kept: &Value) -> Value {
-    let fields = |kept: &Value| kept.as_array().map(|fields| fields.iter().map(field).collect()).unwrap_or_default();
-    json!({"signatureName": kept["name"], "inputs": fields(&kept["inputs"]) as Vec<Value>, "outputs": fields(&kept["outputs"]) as Vec<Value>})
+    let fields = |side: &str| kept[side].as_array().map(|fields| fields.iter().map(field).collect::<Vec<_>>()).unwrap_or_default();
+    json!({"signatureName": kept["name"], "inputs": fields("inputs"), "outputs": fields("outputs")})
 }
 
 fn field(kept: &Value) -> Value {
