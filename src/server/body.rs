@@ -14,7 +14,7 @@ use futures_util::{StreamExt, stream};
 /// The size of a piece: large enough that handing it to another thread costs nothing beside reading it.
 const PIECE_BYTES: usize = 512 << 10;
 /// For how long a client may send nothing at all.
-const IDLE: Duration = Duration::from_secs(120);
+const IDLE: Duration = Duration::from_mins(2);
 
 /// A body with the bytes of `reader`. Where the reader fails, the connection is cut, so that the client cannot take the body for whole.
 pub fn of_reader(reader: Box<dyn Read + Send>) -> Body {
