@@ -4,6 +4,9 @@
 
 mod archives;
 mod contracts;
+mod embedded_registry;
+mod image;
+mod image_files;
 mod layers;
 mod registry;
 mod registry_faults;
