@@ -196,6 +196,9 @@ pub enum RegistryError {
         #[source]
         source: Box<dyn Error + Send + Sync>,
     },
+    /// TLS could not be set up.
+    #[error("cannot set up TLS")]
+    Tls(#[source] rustls::Error),
     /// The HTTP library could not be set up.
     #[error("cannot set up the HTTP client")]
     Client(#[source] reqwest::Error),
@@ -268,6 +271,8 @@ impl Trouble {
         Some(match cause.downcast_ref::<rustls::Error>()? {
             rustls::Error::InvalidMessage(_) => Trouble::SpeaksPlainHttp,
             rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer) => Trouble::UnknownAuthority,
+            // A certificate that is its own authority (`tls.rs`); webpki has a word for it, and rustls has not.
+            rustls::Error::InvalidCertificate(rustls::CertificateError::Other(_)) => Trouble::UnknownAuthority,
             _ => Trouble::Tls,
         })
     }
@@ -316,7 +321,11 @@ impl RegistryError {
             | RegistryError::NotAManifest { action, .. }
             | RegistryError::Source { action, .. }
             | RegistryError::Credentials { action, .. } => Some(action),
-            RegistryError::Key { .. } | RegistryError::Host(_) | RegistryError::CaFile { .. } | RegistryError::Client(_) => None,
+            RegistryError::Key { .. }
+            | RegistryError::Host(_)
+            | RegistryError::CaFile { .. }
+            | RegistryError::Tls(_)
+            | RegistryError::Client(_) => None,
         }
     }
 }
@@ -336,7 +345,7 @@ impl Failure for RegistryError {
             RegistryError::NotAManifest { source, .. } => source.fault(),
             RegistryError::Key { .. } | RegistryError::Host(_) | RegistryError::CaFile { .. } => Fault::Usage,
             RegistryError::Credentials { .. } => Fault::Usage,
-            RegistryError::Client(_) => Fault::Ours,
+            RegistryError::Tls(_) | RegistryError::Client(_) => Fault::Ours,
             RegistryError::Unreachable { .. }
             | RegistryError::Astray { .. }
             | RegistryError::Protocol { .. }

@@ -8,6 +8,8 @@ mod registry_faults;
 
 mod registry_login;
 
+mod registry_uploads;
+
 /// Real parts for tests to stand on.
 mod support {
     pub mod client;

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
@@ -50,6 +51,8 @@ pub struct Faults {
     pub lying_ranges: bool,
     /// Bytes are taken and then forgotten where the digest is checked: so often.
     pub lost_commits: u32,
+    /// How long a commit takes after the last byte.
+    pub commit_delay: Duration,
     /// The type of manifests, whatever they are.
     pub manifest_type: Option<&'static str>,
     /// Neither HEAD nor PUT names a manifest's digest.
@@ -75,6 +78,11 @@ pub struct Refusal {
     pub headers: Vec<(HeaderName, &'static str)>,
     /// And this body.
     pub body: &'static str,
+}
+
+/// `times` answers with this status to these requests.
+pub fn burst(method: Method, path: &'static str, times: u32, status: u16) -> Refusal {
+    Refusal { method, path, times, status, headers: Vec::new(), body: "" }
 }
 
 /// A request that came.
