@@ -16,6 +16,8 @@ const PROTOS: [&str; 5] = [
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo::rerun-if-changed=proto");
+    // The migrations are embedded by a macro, which cannot say so itself.
+    println!("cargo::rerun-if-changed=migrations");
     let out = PathBuf::from(env::var("OUT_DIR")?);
     let descriptors = protox::compile(PROTOS, ["proto"])?;
     fs::write(out.join("descriptors.bin"), protox::prost::Message::encode_to_vec(&descriptors))?;

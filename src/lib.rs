@@ -16,6 +16,9 @@ pub mod proto {
     pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 }
 
+/// What is happening, told to whoever listens.
+pub mod progress;
+
 /// Floor 0: what an image is. Values; no disk, network, clock, environment, async.
 pub mod oci {
     /// The names of bytes.
@@ -33,6 +36,9 @@ pub mod oci {
     /// Where an image is, as users write it.
     pub mod reference;
 
+    /// A registry's reference, a layout or an archive.
+    pub mod location;
+
     /// Manifests and indexes, read.
     pub mod manifest;
 
@@ -47,6 +53,9 @@ pub mod oci {
 
     /// base + layers -> image.
     pub mod image;
+
+    /// Root file systems -> a base image.
+    pub mod base_image;
 }
 
 /// Floor 0: what a model promises. Values, as above.
@@ -70,17 +79,56 @@ pub mod contract {
     /// Contract -> prototxt.
     pub mod print;
 
+    /// The third dialect's messages.
+    pub mod bare_signature;
+
     /// Contract <-> protobin, three dialects.
     pub mod wire;
 
-    /// The third dialect's messages.
-    pub mod bare_signature;
+    /// Protobuf in a file of any size, without loading it.
+    pub mod walker;
+
+    /// What a reader of a framework's file gives.
+    pub mod reading;
+
+    /// TensorFlow's saved_model.pb -> Contract.
+    pub mod saved_model;
+
+    /// What differs between a contract that was given and one that was read.
+    pub mod compare;
+
+    /// A tensor's values as JSON.
+    pub mod tensor;
+
+    /// An example request that fits a signature.
+    pub mod sample;
 }
 
 /// Floor 0: what a model is. Values, as above.
 pub mod model {
     /// The files of a model.
     pub mod tree;
+
+    /// What a model may be called.
+    pub mod name;
+
+    /// The one door for YAML.
+    pub mod yaml;
+
+    /// `serving.yaml` of every era.
+    pub mod definition;
+
+    /// What wrote these files, and the contract that they imply.
+    pub mod framework;
+
+    /// Files and what was said about them -> a model that can be built.
+    pub mod intake;
+
+    /// Which base serves which type of model.
+    pub mod runtime;
+
+    /// Which file goes in which layer.
+    pub mod plan;
 }
 
 /// Floor 1: local bytes. Blocking calls only; async callers use `spawn_blocking`.
@@ -91,14 +139,35 @@ pub mod disk {
     /// A recipe read once: its digest, and its blob.
     pub mod seal;
 
+    /// A blocking reader as an asynchronous stream.
+    pub mod stream;
+
+    /// A layer of ours back to files.
+    pub mod unpack_layer;
+
     /// What is left out of a model.
     pub mod ignore_rules;
 
     /// A local folder -> a tree.
     pub mod folder;
 
+    /// An archive's stream, unpacked and counted.
+    pub mod archive_stream;
+
+    /// The members of a tar, read strictly.
+    pub mod tar_reader;
+
+    /// What the links of an archive point at.
+    pub mod archive_links;
+
+    /// An uploaded archive -> a tree.
+    pub mod archive;
+
     /// Files that appear whole or not at all.
     pub mod atomic;
+
+    /// Bytes compared with their descriptor on the way.
+    pub mod verified;
 
     /// The data folder's store, and what it answers.
     pub mod store;
@@ -114,6 +183,21 @@ pub mod disk {
 
     /// Uploads in pieces.
     pub mod store_uploads;
+
+    /// OCI image layouts: folders.
+    pub mod layout;
+
+    /// A tar file of our own, written as a stream.
+    pub mod tar_file;
+
+    /// OCI archives: a layout in a tar.
+    pub mod oci_archive;
+
+    /// Docker archives: what `docker load` takes.
+    pub mod docker_archive;
+
+    /// Where an image can be put on this machine.
+    pub mod destination;
 }
 
 /// Floor 2: registries, as their client.
@@ -165,4 +249,170 @@ pub mod registry {
 
     /// Blobs, mounted.
     pub mod mount;
+
+    /// Where an image is read from, whatever holds it.
+    pub mod source;
+
+    /// The one verb that moves images.
+    pub mod copy;
+}
+
+/// Floor 2: models, versions, builds, applications, in a database.
+pub mod catalog {
+    /// What is kept, as values.
+    pub mod record;
+
+    /// Opening the database; errors; who is told of a change.
+    #[expect(clippy::module_inception, reason = "the file's noun is the floor's")]
+    pub mod catalog;
+
+    /// Models and versions: numbered, found, listed, removed.
+    pub mod versions;
+
+    /// The queue: claimed under a lease, fenced, ended.
+    pub mod queue;
+
+    /// The lines of a build.
+    pub mod build_log;
+
+    /// Names and graphs over versions.
+    pub mod applications;
+}
+
+/// Floor 3: the work.
+pub mod build {
+    /// Finding the base.
+    pub mod base;
+
+    /// From a model to a finished image, every stage in order.
+    pub mod recipe;
+
+    /// Claims a build, runs it, records how it ended.
+    pub mod worker;
+
+    /// A checked model -> a row of the queue, and back.
+    pub mod row;
+
+    /// One build of the service: from a claimed row to an image in its registry.
+    pub mod job;
+}
+
+/// Floor 4: the service, over HTTP.
+pub mod server {
+    /// What a client is told when something cannot be done.
+    pub mod refusal;
+
+    /// Folders that uploads are unpacked in.
+    pub mod staging;
+
+    /// A body that can be read over when its form is refused.
+    pub mod upload_body;
+
+    /// Bytes from a channel, for a thread that blocks.
+    pub mod upload_reader;
+
+    /// A form, read as it arrives; a version made of it.
+    pub mod upload;
+
+    /// The seed era's form.
+    pub mod upload_v1;
+
+    /// The last ancestor's form, and ours.
+    pub mod upload_v2;
+
+    /// The ancestor's JSON of a signature.
+    pub mod signature_json;
+
+    /// The JSON of an application to be.
+    pub mod graph;
+
+    /// Lists in pages.
+    pub mod paging;
+
+    /// The words of `/api/v1`.
+    pub mod view_v1;
+
+    /// The words of `/api/v2`, and ours.
+    pub mod view_v2;
+
+    /// Live answers.
+    pub mod events;
+
+    /// `/api/v1`.
+    pub mod api_v1;
+
+    /// `/api/v2`.
+    pub mod api_v2;
+
+    /// `/health` and `/metrics`.
+    pub mod health;
+
+    /// What the pages show.
+    pub mod page_views;
+
+    /// The pages.
+    pub mod pages;
+
+    /// The service: shared state, routes, start and end.
+    pub mod app;
+
+    /// Bytes between HTTP and the disk.
+    pub mod body;
+
+    /// `/v2/`: the embedded registry.
+    pub mod registry;
+
+    /// What the registry answers when it says no.
+    pub mod registry_error;
+
+    /// Which bytes of a blob are asked for.
+    pub mod registry_range;
+
+    /// Manifests, given and taken.
+    pub mod registry_manifests;
+
+    /// Blobs, taken.
+    pub mod registry_uploads;
+}
+
+/// Floor 4: the command line.
+pub mod cli {
+    /// What can be typed.
+    pub mod args;
+
+    /// What it means here.
+    pub mod settings;
+
+    /// How the program speaks.
+    pub mod say;
+
+    /// What commands print about images.
+    pub mod report;
+
+    /// Opening what users name.
+    pub mod open;
+
+    /// `hs build`.
+    pub mod build;
+
+    /// `hs inspect`.
+    pub mod inspect;
+
+    /// `hs pull`.
+    pub mod pull;
+
+    /// `hs run`.
+    pub mod run;
+
+    /// A container of podman's.
+    pub mod container;
+
+    /// Asking a running model.
+    pub mod predict;
+
+    /// `hs base`.
+    pub mod base;
+
+    /// `hs contract`.
+    pub mod contract;
 }

@@ -283,3 +283,88 @@ fn special(metadata: &Metadata) -> Option<&'static str> {
         Some("device")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn folder(files: &[&str]) -> tempfile::TempDir {
+        let root = tempfile::tempdir().unwrap();
+        for file in files {
+            let path = root.path().join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, file).unwrap();
+        }
+        root
+    }
+
+    fn check(root: &Path, options: &FolderOptions, expected: &str) {
+        let text = match read_folder(root, options) {
+            Ok(selected) => selected.tree.nodes().map(|(path, _)| path.as_str()).collect::<Vec<_>>().join(" "),
+            Err(error) => error.to_string(),
+        };
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn files_folders_and_links_inside() {
+        let root = folder(&["src/func_main.py", "a.txt", ".keras/w", ".git/config", "target/model/files/x", ".env"]);
+        fs::create_dir(root.path().join("empty")).unwrap();
+        fs::set_permissions(root.path().join("a.txt"), fs::Permissions::from_mode(0o500)).unwrap();
+        symlink("src", root.path().join("lib")).unwrap();
+        symlink(root.path().join("a.txt"), root.path().join("src/absolute")).unwrap();
+        let options = FolderOptions::default();
+        let expected = ".keras .keras/w a.txt empty lib lib/absolute lib/func_main.py src src/absolute src/func_main.py";
+        check(root.path(), &options, expected);
+        let selected = read_folder(root.path(), &options).unwrap();
+        let left_out: Vec<_> = selected.left_out.iter().map(TreePath::as_str).collect();
+        assert_eq!(left_out, [".env", ".git", "target"]);
+        let linked = selected.tree.get(&TreePath::new("lib/absolute").unwrap()).unwrap();
+        assert!(matches!(linked, EntryKind::File { size_bytes: 5, executable: true, .. }));
+        fs::write(root.path().join(".hsignore"), "*.txt\nlib\n").unwrap();
+        check(root.path(), &options, ".keras .keras/w empty src src/absolute src/func_main.py");
+    }
+
+    #[test]
+    fn links_that_leave_dangle_or_loop_are_refused_with_their_target() {
+        let outside = folder(&["secret"]);
+        let target = outside.path().join("secret");
+        let root = folder(&["a/f"]);
+        let (strict, following) = (FolderOptions::default(), FolderOptions { follow_links: true, ..FolderOptions::default() });
+        let link = root.path().join("a/l");
+        symlink(&target, &link).unwrap();
+        check(root.path(), &strict, &format!("the link `a/l` leaves the model folder: it points at `{}`", target.display()));
+        check(root.path(), &following, "a a/f a/l");
+        for (target, text) in [
+            ("gone", "the link `a/l` leads nowhere: it points at `gone`"),
+            ("l", "the link `a/l` leads nowhere: it points at `l`"),
+            ("..", "the link `a/l` points at `..`, a folder that it is in itself: the model would have no end"),
+            ("../a", "the link `a/l` points at `../a`, a folder that it is in itself: the model would have no end"),
+        ] {
+            fs::remove_file(&link).unwrap();
+            symlink(target, &link).unwrap();
+            check(root.path(), &strict, text);
+            check(root.path(), &following, text);
+        }
+    }
+
+    #[test]
+    fn what_is_no_file_and_what_is_too_much_is_refused() {
+        let root = folder(&["a/1", "a/2"]);
+        let with = |limits| FolderOptions { limits, ..FolderOptions::default() };
+        check(root.path(), &with(Limits { entries_max: 3, ..Limits::default() }), "a a/1 a/2");
+        let text = "the model has more than 2 files and folders; the one past the limit is `a/2`";
+        check(root.path(), &with(Limits { entries_max: 2, ..Limits::default() }), text);
+        let text = "the model has more than 5 bytes; the file past the limit is `a/2`";
+        check(root.path(), &with(Limits { unpacked_bytes_max: 5, ..Limits::default() }), text);
+        rustix::fs::mknodat(rustix::fs::CWD, root.path().join("pipe"), rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0).unwrap();
+        check(root.path(), &FolderOptions::default(), "`pipe` is a named pipe: only files and folders can go into an image");
+        fs::remove_file(root.path().join("pipe")).unwrap();
+        fs::write(root.path().join("a/\u{1}"), "").unwrap();
+        check(root.path(), &FolderOptions::default(), "path `a/\\u{1}` is refused: it has a control character");
+        let nowhere = root.path().join("nowhere");
+        check(&nowhere, &FolderOptions::default(), &format!("`{}` is not a folder that can be read", nowhere.display()));
+    }
+}

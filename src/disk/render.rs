@@ -331,3 +331,55 @@ fn changed(path: &Path, how: String) -> RenderError {
 fn unreadable(path: &Path, source: io::Error) -> RenderError {
     RenderError::Unreadable { path: path.to_owned(), source }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oci::path::TreePath;
+
+    fn local(folder: &Path, name: &str, bytes: &[u8]) -> Entry {
+        let path = folder.join(name);
+        std::fs::write(&path, bytes).unwrap();
+        let stamp = stamp(&std::fs::metadata(&path).unwrap());
+        let content = Content::Local(Arc::new(LocalFile { path, stamp, digest: None }));
+        let kind = EntryKind::File { size_bytes: bytes.len() as u64, executable: false, content };
+        Entry { path: TreePath::new(&format!("m/{name}")).unwrap(), kind }
+    }
+
+    fn all(recipe: &Arc<Recipe>) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        Renderer::new(recipe.clone()).read_to_end(&mut bytes).map(|_| bytes)
+    }
+
+    #[test]
+    fn a_file_that_is_not_what_it_was_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("w");
+        let change = |change: &dyn Fn(), how: &str| {
+            let recipe = Arc::new(Recipe::new(vec![local(folder.path(), "w", b"weights")], 0).unwrap());
+            change();
+            let error = all(&recipe).unwrap_err();
+            let error = render_error(&error).unwrap();
+            assert_eq!(error.fault(), Fault::Invalid);
+            assert_eq!(error.to_string(), format!("`{}` changed while it was being read: {how}", path.display()));
+            // The middle of the file is refused as the whole is.
+            let mut range = Renderer::range(recipe.clone(), 1027..1029);
+            assert!(range.read_to_end(&mut Vec::new()).is_err());
+            let _ = std::fs::remove_file(&path);
+        };
+        change(&|| std::fs::write(&path, b"longer weights").unwrap(), "it has 14 bytes and not 7");
+        change(&|| std::fs::write(&path, b"w").unwrap(), "it has 1 bytes and not 7");
+        change(&|| std::fs::remove_file(&path).unwrap(), "it is gone");
+        change(
+            &|| {
+                std::fs::rename(&path, folder.path().join("old")).unwrap();
+                std::fs::write(&path, b"WEIGHTS").unwrap();
+            },
+            "another file has taken its place",
+        );
+        change(
+            &|| File::options().write(true).open(&path).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap(),
+            "it was written to, or its mode or owner was changed",
+        );
+    }
+}

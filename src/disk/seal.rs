@@ -28,6 +28,15 @@ pub enum SealError {
     /// The files cannot be read, or are not what they were.
     #[error(transparent)]
     Render(#[from] RenderError),
+    /// A tar cannot be read, or is none.
+    #[error("cannot read `{}`", .tar.display())]
+    Tar {
+        /// The file.
+        tar: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
     /// The compressed layer cannot be written.
     #[error("cannot write a compressed layer to `{}`", .folder.display())]
     Write {
@@ -43,6 +52,7 @@ impl Failure for SealError {
     fn fault(&self) -> Fault {
         match self {
             SealError::Render(error) => error.fault(),
+            SealError::Tar { .. } => Fault::Invalid,
             SealError::Write { .. } => Fault::Ours,
         }
     }
@@ -50,7 +60,7 @@ impl Failure for SealError {
     fn remedy(&self) -> Option<String> {
         match self {
             SealError::Render(error) => error.remedy(),
-            SealError::Write { .. } => None,
+            SealError::Tar { .. } | SealError::Write { .. } => None,
         }
     }
 }
@@ -90,21 +100,61 @@ fn seal_plain(recipe: Arc<Recipe>, purpose: Purpose, progress: &dyn Fn(u64)) -> 
 }
 
 fn seal_gzip(recipe: Arc<Recipe>, purpose: Purpose, scratch: &Path, progress: &dyn Fn(u64)) -> Result<SealedLayer, SealError> {
+    let mut tar = Renderer::new(recipe);
+    let mut next = |buffer: &mut [u8]| {
+        let length = fill(&mut tar, buffer)?;
+        progress(length as u64);
+        Ok(length)
+    };
+    compress(&mut next, purpose, scratch)
+}
+
+/// Seals a finished tar: a root file system that becomes a layer of a base. Compressed, as above.
+pub fn seal_tar(tar: &Path, purpose: Purpose, scratch: &Path, progress: &dyn Fn(u64)) -> Result<SealedLayer, SealError> {
+    let failed = |source| SealError::Tar { tar: tar.to_owned(), source };
+    let mut file = std::fs::File::open(tar).map_err(failed)?;
+    let mut block = [0; 512];
+    file.read_exact(&mut block).map_err(failed)?;
+    // Every dialect of tar since 1988 has this word there.
+    if &block[257..262] != b"ustar" {
+        return Err(failed(io::Error::new(io::ErrorKind::InvalidData, "it is no tar archive")));
+    }
+    let mut reader = block.as_slice().chain(file);
+    let mut next = |buffer: &mut [u8]| {
+        let mut filled = 0;
+        while filled < buffer.len() {
+            match reader.read(&mut buffer[filled..]) {
+                Ok(0) => break,
+                Ok(length) => filled += length,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(failed(error)),
+            }
+        }
+        progress(filled as u64);
+        Ok(filled)
+    };
+    compress(&mut next, purpose, scratch)
+}
+
+/// Compresses what `next` gives, which fills its buffer until the end, and hashes both sides.
+fn compress(
+    next: &mut dyn FnMut(&mut [u8]) -> Result<usize, SealError>,
+    purpose: Purpose,
+    scratch: &Path,
+) -> Result<SealedLayer, SealError> {
     let failed = |source| SealError::Write { folder: scratch.to_owned(), source };
     let file = tempfile::Builder::new().prefix("layer-").suffix(".part").tempfile_in(scratch).map_err(failed)?;
     let blob = Hashing { hasher: Hasher::new(), inner: io::BufWriter::with_capacity(READ_BYTES, file) };
     let mut gzip = flate2::GzBuilder::new().mtime(0).operating_system(GZIP_SYSTEM).write(blob, flate2::Compression::new(GZIP_LEVEL));
-    let mut tar = Renderer::new(recipe);
     let mut diff_id = Hasher::new();
     let mut buffer = vec![0; GZIP_WRITE_BYTES];
     loop {
-        let length = fill(&mut tar, &mut buffer)?;
+        let length = next(&mut buffer)?;
         if length == 0 {
             break;
         }
         diff_id.update(&buffer[..length]);
         gzip.write_all(&buffer[..length]).map_err(failed)?;
-        progress(length as u64);
     }
     let Hashing { hasher, inner } = gzip.finish().map_err(failed)?;
     let file = inner.into_inner().map_err(|error| failed(error.into_error()))?;
@@ -145,5 +195,63 @@ impl<W: Write> Write for Hashing<W> {
 
     fn flush(&mut self) -> io::Result<()> {
         self.inner.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+    use crate::oci::digest::Digest;
+    use crate::oci::layer::{Content, Entry, EntryKind};
+    use crate::oci::path::TreePath;
+
+    fn recipe() -> Arc<Recipe> {
+        // A fixed pattern that compresses, longer than several writes.
+        let bytes: Vec<u8> = (0..300_000u32).map(|at| (at.wrapping_mul(at) >> 7) as u8 & 0x3f).collect();
+        let kind = EntryKind::File { size_bytes: bytes.len() as u64, executable: false, content: Content::Inline(bytes.into()) };
+        let entry = Entry { path: TreePath::new("model/files/weights").unwrap(), kind };
+        Arc::new(Recipe::new(vec![entry], 0).unwrap())
+    }
+
+    #[test]
+    fn uncompressed_writes_nothing_and_its_digest_is_the_diff_id() {
+        let scratch = tempfile::tempdir().unwrap();
+        let read = Cell::new(0);
+        let layer = seal(recipe(), Compression::None, Purpose::Files, scratch.path(), &|length| read.set(read.get() + length)).unwrap();
+        assert_eq!((layer.digest, layer.size_bytes), (layer.diff_id, recipe().size_bytes()));
+        assert_eq!(read.get(), layer.size_bytes);
+        assert_eq!(std::fs::read_dir(scratch.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn the_compressor_gives_the_bytes_that_it_has_always_given() {
+        let scratch = tempfile::tempdir().unwrap();
+        let plain = seal(recipe(), Compression::None, Purpose::Files, scratch.path(), &|_| {}).unwrap();
+        let layer = seal(recipe(), Compression::Gzip, Purpose::Files, scratch.path(), &|_| {}).unwrap();
+        let LayerSource::File(path) = &layer.source else { panic!("a file was to be written") };
+        let blob = std::fs::read(path).unwrap();
+        assert_eq!((Digest::of(&blob), blob.len() as u64), (layer.digest, layer.size_bytes));
+        assert_eq!(blob[..10], [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255]);
+        let mut tar = Vec::new();
+        flate2::read::GzDecoder::new(&blob[..]).read_to_end(&mut tar).unwrap();
+        assert_eq!((Digest::of(&tar), plain.digest), (layer.diff_id, layer.diff_id));
+        // A change here is a change of every user's digests: it needs a changelog entry.
+        assert_eq!(layer.diff_id.to_string(), "sha256:19c34674bb1014ecb3bcf77859b06f583f7e63f43481c276107c2d4ca5c37ed9");
+        assert_eq!(layer.digest.to_string(), "sha256:d2c85739914d41f31c9bfe90d651b04c6f171c3be987b0d26ce0b77fcde8fc5b");
+        assert_eq!(std::fs::read_dir(scratch.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_layer_that_cannot_be_read_leaves_nothing() {
+        let scratch = tempfile::tempdir().unwrap();
+        let gone = crate::oci::layer::LocalFile { path: scratch.path().join("gone"), stamp: Default::default(), digest: None };
+        let kind = EntryKind::File { size_bytes: 1, executable: false, content: Content::Local(Arc::new(gone)) };
+        let recipe = Arc::new(Recipe::new(vec![Entry { path: TreePath::new("gone").unwrap(), kind }], 0).unwrap());
+        let error = seal(recipe, Compression::Gzip, Purpose::Files, scratch.path(), &|_| {}).unwrap_err();
+        assert_eq!(error.fault(), Fault::Invalid);
+        assert!(error.to_string().ends_with("gone` changed while it was being read: it is gone"), "{error}");
+        assert_eq!(std::fs::read_dir(scratch.path()).unwrap().count(), 0);
     }
 }

@@ -26,6 +26,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use super::render::{RenderError, Renderer};
+use super::verified::CopyError;
 use crate::fault::{Failure, Fault};
 use crate::oci::digest::{Digest, Hasher};
 use crate::oci::layer::Recipe;
@@ -85,9 +86,9 @@ pub enum StoreError {
         /// What there is.
         found_bytes: u64,
     },
-    /// The source of bytes failed.
-    #[error("cannot read what is to be stored")]
-    Source(#[source] io::Error),
+    /// A stream that was to be stored failed, or was not what it was said to be.
+    #[error(transparent)]
+    Copy(#[from] CopyError),
     /// The files of a model changed, or cannot be read.
     #[error(transparent)]
     Render(#[from] RenderError),
@@ -140,7 +141,7 @@ impl Failure for StoreError {
         match self {
             StoreError::Disk { .. } | StoreError::Damaged { .. } | StoreError::Unhashed(_) => Fault::Ours,
             StoreError::Mismatch { .. } | StoreError::Size { .. } | StoreError::Repository(_) | StoreError::Key(_) => Fault::Invalid,
-            StoreError::Source(_) => Fault::Remote,
+            StoreError::Copy(error) => error.fault(),
             StoreError::Render(error) => error.fault(),
             StoreError::Missing(_) | StoreError::NoUpload(_) | StoreError::Range { .. } => Fault::Missing,
             StoreError::Busy(_) => Fault::Conflict,
@@ -151,6 +152,7 @@ impl Failure for StoreError {
     fn remedy(&self) -> Option<String> {
         match self {
             StoreError::Render(error) => error.remedy(),
+            StoreError::Copy(error) => error.remedy(),
             StoreError::Disk { source, .. } if source.kind() == io::ErrorKind::StorageFull => Some("make room on that disk".to_owned()),
             _ => None,
         }

@@ -10,6 +10,7 @@ use tempfile::NamedTempFile;
 
 use super::atomic::{self, Existing};
 use super::store::{Store, StoreError, failed};
+use super::verified::{CopyError, copy};
 use crate::oci::digest::{Digest, Hasher};
 use crate::oci::image::{LayerSource, SealedLayer};
 use crate::oci::manifest::Descriptor;
@@ -76,24 +77,11 @@ impl Store {
     /// Puts a blob into the store from a stream, which must have the bytes that the descriptor says and no more.
     pub fn put_blob(&self, descriptor: &Descriptor, source: &mut dyn Read) -> Result<(), StoreError> {
         let mut writer = self.blob_writer()?;
-        let uploads = self.uploads_folder();
-        // One byte more than was said is enough to know that the source is another.
-        let mut source = source.take(descriptor.size_bytes.saturating_add(1));
-        let mut buffer = vec![0; super::render::READ_BYTES];
-        loop {
-            let length = match source.read(&mut buffer) {
-                Ok(0) => break,
-                Ok(length) => length,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(StoreError::Source(error)),
-            };
-            writer.write_all(&buffer[..length]).map_err(failed("write to", &uploads))?;
-        }
-        if writer.size_bytes() != descriptor.size_bytes {
-            let (expected_bytes, found_bytes) = (descriptor.size_bytes, writer.size_bytes());
-            return Err(StoreError::Size { digest: descriptor.digest, expected_bytes, found_bytes });
-        }
-        writer.commit(Some(descriptor.digest)).map(drop)
+        copy(descriptor, source, &mut writer.file).map_err(|error| match error {
+            CopyError::Write(error) => failed("write to", &self.uploads_folder())(error),
+            error => StoreError::Copy(error),
+        })?;
+        self.publish_blob(writer.file, descriptor.digest, descriptor.size_bytes)
     }
 
     /// Puts a layer of ours into the store: as a recipe over content that is here, or its file as a blob.

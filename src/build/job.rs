@@ -1,0 +1,181 @@
+//! One build of the service: from a claimed row to an image in its registry.
+//!
+//! The row says which files (a tree document in the store), which contract and which model; [`Workshop::run`] makes a [`Model`] of that again (`row.rs`), runs the
+//! recipe and copies the image to where this service keeps its images. The queue, the lease and the record of the end are `worker.rs`.
+//!
+//! What must stay true: a second run of the same row makes the same image; what is compressed on the way lies in the store's staging and goes with the run.
+
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::base::Places;
+use super::recipe::{self, BuildError, Request};
+use super::row::{self, RowError};
+use super::worker::{BuildFailure, BuildOutcome, LogSink};
+use crate::catalog::record::Claim;
+use crate::disk::destination::Destination;
+use crate::disk::store::{Store, StoreError};
+use crate::fault::{Failure, Fault};
+use crate::model::intake::Model;
+use crate::model::plan::Layout;
+use crate::model::runtime::RuntimeList;
+use crate::oci::reference::Reference;
+use crate::progress::{Event, Listener, Moved};
+use crate::registry::client::Access;
+use crate::registry::copy::{self, CopyError, Target};
+use crate::registry::error::RegistryError;
+
+/// Where the service's images go.
+#[derive(Clone, Debug)]
+pub enum Shelf {
+    /// Into the store, which the service's own `/v2/` serves; `host` is how it is called from outside.
+    Embedded {
+        /// `host[:port]`.
+        host: String,
+    },
+    /// To another registry: `host/prefix`, the model's name is added.
+    Registry {
+        /// The registry.
+        registry: String,
+        /// What stands before the model's name; may be empty.
+        prefix: String,
+    },
+}
+
+/// Everything that the builds of a service share.
+#[derive(Clone)]
+pub struct Workshop {
+    /// The store.
+    pub store: Arc<Store>,
+    /// Where bases are looked for.
+    pub places: Places,
+    /// The runtimes that are known.
+    pub runtimes: RuntimeList,
+    /// Where images go.
+    pub shelf: Shelf,
+    /// The instant of everything in the images, seconds since the epoch.
+    pub epoch_s: u64,
+}
+
+/// Why a build made no image.
+#[derive(Debug, thiserror::Error)]
+enum JobError {
+    #[error(transparent)]
+    Row(#[from] RowError),
+    #[error("making room for the build")]
+    Store(#[source] StoreError),
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    #[error(transparent)]
+    Copy(#[from] CopyError),
+    #[error("reading in the background stopped")]
+    Stopped(#[source] tokio::task::JoinError),
+}
+
+impl JobError {
+    fn stage(&self) -> &'static str {
+        match self {
+            JobError::Build(error) => error.stage(),
+            JobError::Registry(_) | JobError::Copy(_) => "send",
+            _ => "read",
+        }
+    }
+}
+
+impl Failure for JobError {
+    fn fault(&self) -> Fault {
+        match self {
+            JobError::Stopped(_) => Fault::Ours,
+            JobError::Row(error) => error.fault(),
+            JobError::Store(error) => error.fault(),
+            JobError::Build(error) => error.fault(),
+            JobError::Registry(error) => error.fault(),
+            JobError::Copy(error) => error.fault(),
+        }
+    }
+
+    fn remedy(&self) -> Option<String> {
+        match self {
+            JobError::Stopped(_) | JobError::Store(_) => None,
+            JobError::Row(error) => error.remedy(),
+            JobError::Build(error) => error.remedy(),
+            JobError::Registry(error) => error.remedy(),
+            JobError::Copy(error) => error.remedy(),
+        }
+    }
+}
+
+impl Workshop {
+    /// Runs one build.
+    pub async fn run(&self, claim: Claim, log: LogSink) -> Result<BuildOutcome, BuildFailure> {
+        self.run_job(&claim, &log).await.map_err(|error| BuildFailure::new(error.stage(), &error))
+    }
+
+    async fn run_job(&self, claim: &Claim, log: &LogSink) -> Result<BuildOutcome, JobError> {
+        let model = self.model(claim).await?;
+        let staging = self.store.staging().map_err(JobError::Store)?;
+        let request = Request {
+            version: Some(claim.number.to_string()),
+            runtimes: self.runtimes.clone(),
+            platforms: Vec::new(),
+            layout: Layout::Hydro,
+            dialect: None,
+            epoch_s: self.epoch_s,
+            scratch: staging.path().to_owned(),
+        };
+        let listener = listener(log.clone());
+        let built = recipe::build(&model, &request, &self.places, &listener).await?;
+        let (target, reference) = self.target(claim)?;
+        let transfer = copy::copy(&built.images, &built.source, target, &listener).await?;
+        let base = built.base.map(|(name, digest)| json!({"name": name, "digest": digest}));
+        Ok(BuildOutcome {
+            reference,
+            digest: built.images.top().digest,
+            report: Some(json!({"base": base, "transfer": transfer, "warnings": built.warnings})),
+        })
+    }
+
+    /// The model that the row stands for, as it was taken in.
+    async fn model(&self, claim: &Claim) -> Result<Model, JobError> {
+        let (store, claim) = (self.store.clone(), claim.clone());
+        let read = tokio::task::spawn_blocking(move || row::model(&claim, &store)).await.map_err(JobError::Stopped)?;
+        Ok(read?)
+    }
+
+    fn target(&self, claim: &Claim) -> Result<(Target, String), JobError> {
+        let (name, tag) = (claim.model.clone(), claim.number.to_string());
+        Ok(match &self.shelf {
+            Shelf::Embedded { host } => {
+                let reference = Reference::repository(host, &name).with_tag(&tag).to_string();
+                let destination = Destination::Store { store: self.store.clone(), repository: name, tag: Some(tag) };
+                (Target::Local(destination), reference)
+            }
+            Shelf::Registry { registry, prefix } => {
+                let repository = if prefix.is_empty() { name } else { format!("{prefix}/{name}") };
+                let reference = Reference::repository(registry, &repository).with_tag(&tag);
+                let repository = self.places.registries.repository(&reference, Access::Push)?;
+                (Target::Repository { repository, tag: Some(tag) }, reference.to_string())
+            }
+        })
+    }
+}
+
+/// What happens, as lines of the build's log.
+fn listener(log: LogSink) -> Listener {
+    Arc::new(move |event| match event {
+        Event::Stage(text) | Event::Note(text) => log.info(text),
+        Event::Warning(text) => log.warning(text),
+        Event::Blob { digest, size_bytes, how } => {
+            let how = match how {
+                Moved::Sent => "written",
+                Moved::Mounted => "mounted",
+                Moved::Skipped => "there already",
+            };
+            log.info(format!("{} of {size_bytes} bytes: {how}", digest.short()));
+        }
+        Event::Expect { .. } | Event::Advance { .. } => {}
+    })
+}

@@ -1,0 +1,246 @@
+//! From a model to a finished image: every stage, in order, in one function.
+//!
+//! [`build`] finds the base, plans the layers, seals them (one read of the model) and puts the image together; nothing is sent. What is sent where is
+//! `registry::copy`, after it: the digest is known before. The service's worker and `hs build` run the same function; neither catalog nor server is known
+//! here.
+//!
+//! What must stay true: equal models, names, versions and base digests give equal images, whatever machine this is.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::base::{self, BaseError, Bases, Places};
+use crate::contract::wire::{self, Dialect, WireError};
+use crate::disk::seal::{self, SealError};
+use crate::fault::{Failure, Fault};
+use crate::model::intake::Model;
+use crate::model::plan::{self, Layout, PlanError, PlannedLayer};
+use crate::model::runtime::{RuntimeError, RuntimeList};
+use crate::oci::config::ConfigEdits;
+use crate::oci::digest::Digest;
+use crate::oci::image::{self, Image, ImageError, ImageSet, SealedLayer, Statement};
+use crate::oci::platform::Platform;
+use crate::progress::{Event, Listener};
+use crate::registry::source::Source;
+
+/// What shall be built, beside the model itself.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The version, as it stands in the label; `None`: the image has none.
+    pub version: Option<String>,
+    /// The runtimes that are known.
+    pub runtimes: RuntimeList,
+    /// The platforms; empty: all that the base has.
+    pub platforms: Vec<Platform>,
+    /// Where the payload goes.
+    pub layout: Layout,
+    /// The contract's dialect; `None`: the runtime's.
+    pub dialect: Option<Dialect>,
+    /// The instant of everything in the image, seconds since the epoch (`SOURCE_DATE_EPOCH`).
+    pub epoch_s: u64,
+    /// Where compressed layers are put; must outlive the copy.
+    pub scratch: PathBuf,
+}
+
+/// A finished image.
+#[derive(Debug)]
+pub struct Built {
+    /// The image, or one for each platform.
+    pub images: ImageSet,
+    /// Where the base's layers are read from.
+    pub source: Source,
+    /// The base: its canonical name and its digest.
+    pub base: Option<(Option<String>, Digest)>,
+    /// The contract as it stands in the image.
+    pub contract: Option<ContractInImage>,
+    /// What had to be said, the model's own warnings among it.
+    pub warnings: Vec<String>,
+}
+
+/// The contract as it stands in the image.
+#[derive(Clone, Debug)]
+pub struct ContractInImage {
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    /// In which dialect they are.
+    pub dialect: Dialect,
+}
+
+/// Why there is no image.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// No base can be chosen.
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
+    /// The base cannot be had.
+    #[error(transparent)]
+    Base(#[from] BaseError),
+    /// The contract cannot be written in the dialect.
+    #[error("writing the contract for the runtime")]
+    Contract(#[source] WireError),
+    /// The files cannot be laid out.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// A layer cannot be made.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+    /// The image cannot be put together.
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    /// The time stamp is past what can be written.
+    #[error("SOURCE_DATE_EPOCH={0} is no time")]
+    Epoch(u64),
+    /// Work in the background died.
+    #[error("sealing the layers stopped")]
+    Stopped(#[source] tokio::task::JoinError),
+}
+
+impl BuildError {
+    fn inner(&self) -> Option<&dyn Failure> {
+        match self {
+            BuildError::Runtime(error) => Some(error),
+            BuildError::Base(error) => Some(error),
+            BuildError::Contract(error) => Some(error),
+            BuildError::Plan(error) => Some(error),
+            BuildError::Seal(error) => Some(error),
+            BuildError::Image(error) => Some(error),
+            BuildError::Epoch(_) | BuildError::Stopped(_) => None,
+        }
+    }
+
+    /// The stage in which it failed, in a word.
+    pub fn stage(&self) -> &'static str {
+        match self {
+            BuildError::Runtime(_) | BuildError::Base(_) => "base",
+            BuildError::Contract(_) => "contract",
+            BuildError::Plan(_) => "plan",
+            BuildError::Seal(_) | BuildError::Stopped(_) => "seal",
+            BuildError::Image(_) | BuildError::Epoch(_) => "image",
+        }
+    }
+}
+
+impl Failure for BuildError {
+    fn fault(&self) -> Fault {
+        match self {
+            BuildError::Epoch(_) => Fault::Usage,
+            other => other.inner().map_or(Fault::Ours, Failure::fault),
+        }
+    }
+
+    fn remedy(&self) -> Option<String> {
+        self.inner().and_then(Failure::remedy)
+    }
+}
+
+/// Builds the image of a model.
+pub async fn build(model: &Model, request: &Request, places: &Places, listener: &Listener) -> Result<Built, BuildError> {
+    let stage = |text: &str| listener(Event::Stage(text.to_owned()));
+    let mut warnings = model.warnings.clone();
+
+    stage("Finding the base");
+    let (choice, warning) = request.runtimes.choose(model.runtime.as_deref(), &model.model_type)?;
+    warnings.extend(warning);
+    let bases = base::find(choice, &request.platforms, places, listener).await?;
+    warnings.extend(bases.notice.clone());
+
+    stage("Planning the layers");
+    let contract = contract_in_image(model, request, &bases, &mut warnings)?;
+    let contract_bytes = contract.as_ref().map(|contract| contract.bytes.as_slice());
+    let planned = plan::plan(&model.payload, contract_bytes, request.layout, bases.layers_max(), request.epoch_s)?;
+
+    stage("Sealing the layers");
+    let layers = seal_all(planned, request.scratch.clone(), listener).await?;
+
+    stage("Putting the image together");
+    let statement = statement(model, request, contract.as_ref())?;
+    let (images, said) = put_together(&bases, &layers, &statement)?;
+    warnings.extend(said);
+    warnings.sort();
+    warnings.dedup();
+    for warning in &warnings {
+        listener(Event::Warning(warning.clone()));
+    }
+    listener(Event::Note(format!("image {}", images.top().digest)));
+    let base = bases.bases.first().map(|base| (base.name.clone(), base.digest));
+    Ok(Built { images, source: bases.source, base, contract, warnings })
+}
+
+fn contract_in_image(
+    model: &Model,
+    request: &Request,
+    bases: &Bases,
+    warnings: &mut Vec<String>,
+) -> Result<Option<ContractInImage>, BuildError> {
+    let Some(found) = &model.contract else { return Ok(None) };
+    let dialect = request.dialect.or(bases.runtime.as_ref().map(|runtime| runtime.contract_dialect)).unwrap_or(Dialect::V1);
+    let encoded = wire::encode(&found.contract, dialect).map_err(BuildError::Contract)?;
+    warnings.extend(encoded.warnings);
+    Ok(Some(ContractInImage { bytes: encoded.bytes, dialect }))
+}
+
+/// Seals two layers at a time: hashing is the cost, and it is a core's work (dependencies, finding 2).
+async fn seal_all(planned: Vec<PlannedLayer>, scratch: PathBuf, listener: &Listener) -> Result<Vec<SealedLayer>, BuildError> {
+    use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
+    listener(Event::Expect { bytes: planned.iter().map(|layer| layer.recipe.size_bytes()).sum() });
+    let seal_one = |layer: PlannedLayer| {
+        let (listener, scratch) = (listener.clone(), scratch.clone());
+        async move {
+            let work = move || {
+                let advance = |bytes| listener(Event::Advance { bytes });
+                seal::seal(Arc::new(layer.recipe), layer.compression, layer.purpose, &scratch, &advance)
+            };
+            tokio::task::spawn_blocking(work).await.map_err(BuildError::Stopped)?.map_err(BuildError::Seal)
+        }
+    };
+    stream::iter(planned).map(seal_one).buffered(2).try_collect().await
+}
+
+fn statement(model: &Model, request: &Request, contract: Option<&ContractInImage>) -> Result<Statement, BuildError> {
+    let seconds = i64::try_from(request.epoch_s).map_err(|_| BuildError::Epoch(request.epoch_s))?;
+    let created = jiff::Timestamp::from_second(seconds).map_err(|_| BuildError::Epoch(request.epoch_s))?.to_string();
+    let root = format!("/{}", request.layout.payload_root());
+    let mut labels: BTreeMap<String, String> = BTreeMap::new();
+    labels.insert("MODEL_NAME".to_owned(), model.name.to_string());
+    labels.insert("MODEL_TYPE".to_owned(), model.model_type.clone());
+    labels.extend(request.version.clone().map(|version| ("MODEL_VERSION".to_owned(), version)));
+    let mut annotations: BTreeMap<String, String> = BTreeMap::new();
+    annotations.insert("title".to_owned(), model.name.to_string());
+    annotations.extend(request.version.clone().map(|version| ("version".to_owned(), version)));
+    annotations.extend(model.description.clone().map(|description| ("description".to_owned(), description)));
+    Ok(Statement {
+        edits: ConfigEdits {
+            environment: [("MODEL_DIR".to_owned(), "/model".to_owned())].into(),
+            labels,
+            working_directory: Some(root.clone()),
+            written_paths: vec![root, format!("/{}", plan::contract_path()), "/model/lib".to_owned()],
+        },
+        annotations,
+        layout: request.layout.word().to_owned(),
+        dialect: contract.map(|contract| contract.dialect.to_string()),
+        contract: contract.map(|contract| Digest::of(&contract.bytes)),
+        created,
+    })
+}
+
+fn put_together(bases: &Bases, layers: &[SealedLayer], statement: &Statement) -> Result<(ImageSet, Vec<String>), BuildError> {
+    let mut warnings = Vec::new();
+    let mut images: Vec<Image> = Vec::new();
+    if bases.bases.is_empty() {
+        for platform in &bases.scratch_platforms {
+            let (image, said) = image::append(None, platform, layers, statement)?;
+            images.push(image);
+            warnings.extend(said);
+        }
+    }
+    for base in &bases.bases {
+        let (image, said) = image::append(Some(base), &base.config.platform(), layers, statement)?;
+        images.push(image);
+        warnings.extend(said);
+    }
+    if bases.is_index || images.len() > 1 {
+        return Ok((image::index(images, &image::annotations(bases.bases.first(), statement)), warnings));
+    }
+    Ok((ImageSet { index: None, images }, warnings))
+}

@@ -1,0 +1,222 @@
+//! A checked model -> a row of the queue, and back.
+//!
+//! An upload is read and checked once, by the door; the build happens later, perhaps in another process. What is in between: the files
+//! as a tree document in the store, the contract as the bytes of a dialect that loses nothing of it, and a few words as JSON.
+//!
+//! What must stay true: a model that goes through here and back is the same model, but for its warnings, which are in the log. A row
+//! that an earlier release wrote can be read.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::catalog::record::{Claim, KeptContract, NewLine, NewVersion};
+use crate::contract::contract::Contract;
+use crate::contract::wire::{self, Dialect, WireError};
+use crate::disk::store::{Store, StoreError};
+use crate::fault::{Failure, Fault};
+use crate::model::intake::{FoundContract, Model};
+use crate::model::name::{ModelName, NameError};
+use crate::oci::digest::Digest;
+
+/// What stands in `request`.
+#[derive(Serialize, Deserialize)]
+struct Request {
+    #[serde(default)]
+    description: Option<String>,
+    #[serde(default)]
+    contract_source: Option<String>,
+}
+
+/// Why a model cannot be kept for a build, or a kept one cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum RowError {
+    /// No dialect can say the contract.
+    #[error("cannot keep the contract")]
+    Encode(#[source] WireError),
+    /// The contract in the catalog is not one.
+    #[error("cannot read the contract of build {build} in the catalog")]
+    Decode {
+        /// Which build.
+        build: i64,
+        /// Why.
+        #[source]
+        source: WireError,
+    },
+    /// The words in the catalog are not ours.
+    #[error("cannot read the request of build {build} in the catalog")]
+    Request {
+        /// Which build.
+        build: i64,
+        /// Why.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// The name in the catalog is none.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// The files are not in the store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Failure for RowError {
+    fn fault(&self) -> Fault {
+        match self {
+            RowError::Encode(error) => error.fault(),
+            RowError::Store(error) => error.fault(),
+            RowError::Decode { .. } | RowError::Request { .. } | RowError::Name(_) => Fault::Ours,
+        }
+    }
+
+    fn remedy(&self) -> Option<String> {
+        match self {
+            RowError::Encode(error) => error.remedy(),
+            RowError::Store(error) => error.remedy(),
+            _ => None,
+        }
+    }
+}
+
+/// What the catalog keeps of a checked model whose files are in the store as `tree_digest`. `log` is what the door has to say of the
+/// upload; the model's own warnings follow it.
+pub fn new_version(
+    model: &Model,
+    tree_digest: Digest,
+    metadata: BTreeMap<String, String>,
+    mut log: Vec<NewLine>,
+) -> Result<NewVersion, RowError> {
+    let request =
+        Request { description: model.description.clone(), contract_source: model.contract.as_ref().map(|found| found.source.clone()) };
+    log.extend(model.warnings.iter().map(NewLine::warning));
+    Ok(NewVersion {
+        model: model.name.to_string(),
+        model_type: Some(model.model_type.clone()),
+        description: model.description.clone(),
+        metadata,
+        contract: model.contract.as_ref().map(|found| keep(&found.contract)).transpose()?,
+        runtime: model.runtime.clone(),
+        tree_digest,
+        request: serde_json::json!(request),
+        log,
+    })
+}
+
+/// The model of a claimed build, its files in the store.
+pub fn model(claim: &Claim, store: &Store) -> Result<Model, RowError> {
+    let build = claim.build.0;
+    let request: Request = serde_json::from_value(claim.request.clone()).map_err(|source| RowError::Request { build, source })?;
+    let contract = match &claim.contract {
+        None => None,
+        Some(kept) => {
+            let (mut contract, _) =
+                wire::decode(&kept.protobin, kept.dialect.parse().ok()).map_err(|source| RowError::Decode { build, source })?;
+            // v3 has no place for it.
+            claim.model.clone_into(&mut contract.model_name);
+            Some(FoundContract { contract, source: request.contract_source.unwrap_or_else(|| "the catalog".to_owned()) })
+        }
+    };
+    Ok(Model {
+        name: ModelName::new(&claim.model)?,
+        model_type: claim.model_type.clone().unwrap_or_else(|| "unknown:unknown".to_owned()),
+        runtime: claim.runtime.clone(),
+        description: request.description,
+        payload: store.tree(&claim.tree_digest)?,
+        contract,
+        // They were said in the log when the model was taken in.
+        warnings: Vec::new(),
+    })
+}
+
+/// The contract in the first dialect that says all of it, or, where none does, in the first that can say it at all: what is lost then
+/// (profiles of several signatures) no image can hold either.
+fn keep(contract: &Contract) -> Result<KeptContract, RowError> {
+    let mut lossy = None;
+    let mut refused = None;
+    for dialect in [Dialect::V1, Dialect::V2, Dialect::V3] {
+        let encoded = match wire::encode(contract, dialect) {
+            Ok(encoded) => encoded,
+            Err(error) => {
+                refused.get_or_insert(error);
+                continue;
+            }
+        };
+        let lossless = encoded.warnings.is_empty();
+        let kept = KeptContract { json: serde_json::json!(contract), protobin: encoded.bytes, dialect: dialect.to_string() };
+        if lossless {
+            return Ok(kept);
+        }
+        lossy.get_or_insert(kept);
+    }
+    match (lossy, refused) {
+        (Some(kept), _) => Ok(kept),
+        (None, Some(error)) => Err(RowError::Encode(error)),
+        (None, None) => unreachable!("every dialect has been tried"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::catalog::Catalog;
+    use crate::contract::contract::{Field, Shape, Signature};
+    use crate::contract::dtype::{DataType, Profile};
+    use crate::model::tree::Tree;
+    use crate::oci::layer::EntryKind;
+    use crate::oci::path::TreePath;
+
+    fn contract(signatures: usize, profile: Profile, dtype: DataType) -> Contract {
+        let signature = |i: usize| Signature {
+            name: format!("s{i}"),
+            inputs: vec![Field { profile, ..Field::new("x", dtype, Shape::of(&[-1, 2])) }],
+            outputs: vec![Field::new("y", DataType::Double, Shape::UnknownRank)],
+        };
+        Contract { model_name: "m".to_owned(), signatures: (0..signatures).map(signature).collect() }
+    }
+
+    #[test]
+    fn a_contract_is_kept_in_the_dialect_that_says_all_of_it() {
+        let cases = [
+            (contract(2, Profile::None, DataType::Float), "v1", true),
+            (contract(1, Profile::Image, DataType::Float), "v2", true),
+            (contract(2, Profile::Image, DataType::Float), "v1", false),
+        ];
+        for (contract, dialect, lossless) in cases {
+            let kept = keep(&contract).unwrap();
+            assert_eq!(kept.dialect, dialect);
+            let (back, _) = wire::decode(&kept.protobin, Some(kept.dialect.parse().unwrap())).unwrap();
+            assert_eq!(back == contract, lossless, "{dialect}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_model_goes_through_the_catalog_and_comes_back() {
+        let data = tempfile::tempdir().unwrap();
+        let store = Store::open(data.path()).unwrap();
+        let catalog = Catalog::open(&data.path().join("catalog.db")).await.unwrap();
+        let mut payload = Tree::new();
+        payload.insert(TreePath::new("src").unwrap(), EntryKind::Folder);
+        let tree_digest = store.put_tree(&payload).unwrap();
+        let model_ = Model {
+            name: ModelName::new("m").unwrap(),
+            model_type: "python:3.11".to_owned(),
+            runtime: Some("serving-runtime-python:3.11".to_owned()),
+            description: Some("words".to_owned()),
+            payload: payload.clone(),
+            contract: Some(FoundContract {
+                contract: contract(1, Profile::Text, DataType::String),
+                source: "contract.prototxt".to_owned(),
+            }),
+            warnings: vec!["mind the gap".to_owned()],
+        };
+        let new = new_version(&model_, tree_digest, BTreeMap::new(), vec![NewLine::info("uploaded")]).unwrap();
+        let version = catalog.create_version(new).await.unwrap();
+        let claim = catalog.claim(60).await.unwrap().unwrap();
+        let back = model(&claim, &store).unwrap();
+        assert_eq!((back.name, back.model_type, back.runtime), (model_.name, model_.model_type, model_.runtime));
+        assert_eq!((back.description, back.payload, back.contract), (model_.description, payload, model_.contract));
+        assert_eq!(back.warnings, Vec::<String>::new());
+        let log: Vec<_> = catalog.logs_from(version.build, 0).await.unwrap().into_iter().map(|line| line.text).collect();
+        assert_eq!(log, ["uploaded", "mind the gap"]);
+    }
+}

@@ -1,0 +1,168 @@
+//! What differs between two contracts of one model: the one that was given, and the one that was read from the model itself.
+//!
+//! The given one wins, and each difference is a warning. What the reader did not know is no difference: a shape that it could not tell,
+//! or of which not even the rank. Nor are orders, names of dimensions and profiles, which no model file has. This file judges nothing;
+//! whether a change breaks a caller is another question.
+
+use std::fmt;
+
+use super::contract::{Contract, Field, FieldKind, Shape, shown};
+
+/// One thing that two contracts say differently.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// The path of names from the signature: `infer.inputs.x`.
+    pub path: String,
+    /// What the two say, as the rest of a sentence that begins with the path.
+    pub sentence: String,
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.path, self.sentence)
+    }
+}
+
+/// Every difference, in the given contract's order; what only the model has comes last.
+pub fn differences(given: &Contract, read: &Contract) -> Vec<Difference> {
+    let mut differences = Vec::new();
+    for signature in &given.signatures {
+        let path = shown(&signature.name);
+        match read.signatures.iter().find(|other| other.name == signature.name) {
+            None => differences.push(difference(&path, "the contract has this signature, the model has not")),
+            Some(other) => {
+                compare_fields(&signature.inputs, &other.inputs, &format!("{path}.inputs"), &mut differences);
+                compare_fields(&signature.outputs, &other.outputs, &format!("{path}.outputs"), &mut differences);
+            }
+        }
+    }
+    for signature in &read.signatures {
+        if !given.signatures.iter().any(|other| other.name == signature.name) {
+            differences.push(difference(&shown(&signature.name), "the model has this signature, the contract has not"));
+        }
+    }
+    differences
+}
+
+fn difference(path: &str, sentence: &str) -> Difference {
+    Difference { path: path.to_owned(), sentence: sentence.to_owned() }
+}
+
+fn compare_fields(given: &[Field], read: &[Field], above: &str, differences: &mut Vec<Difference>) {
+    for field in given {
+        let path = format!("{above}.{}", shown(&field.name));
+        match read.iter().find(|other| other.name == field.name) {
+            None => differences.push(difference(&path, "the contract has this field, the model has not")),
+            Some(other) => compare_field(field, other, &path, differences),
+        }
+    }
+    for field in read {
+        if !given.iter().any(|other| other.name == field.name) {
+            let path = format!("{above}.{}", shown(&field.name));
+            differences.push(difference(&path, "the model has this field, the contract has not"));
+        }
+    }
+}
+
+fn compare_field(given: &Field, read: &Field, path: &str, differences: &mut Vec<Difference>) {
+    match (&given.kind, &read.kind) {
+        (FieldKind::Subfields(given), FieldKind::Subfields(read)) => compare_fields(given, read, path, differences),
+        (given, read) if given != read => {
+            let sentence = format!("the contract says {}, the model {}", kind_in_words(given), kind_in_words(read));
+            differences.push(difference(path, &sentence));
+        }
+        _ => {}
+    }
+    let known = !matches!(read.shape, Shape::Any | Shape::UnknownRank);
+    if known && sizes(&given.shape) != sizes(&read.shape) {
+        let sentence = format!("the contract says {}, the model {}", shape_in_words(&given.shape), shape_in_words(&read.shape));
+        differences.push(difference(path, &sentence));
+    }
+}
+
+/// The sizes of a shape's dimensions; `None` where they are open.
+fn sizes(shape: &Shape) -> Option<Vec<i64>> {
+    match shape {
+        Shape::Any | Shape::UnknownRank => None,
+        Shape::Dimensions(dimensions) => Some(dimensions.iter().map(|dimension| dimension.size).collect()),
+    }
+}
+
+fn kind_in_words(kind: &FieldKind) -> String {
+    match kind {
+        FieldKind::Dtype(dtype) => dtype.to_string(),
+        FieldKind::Subfields(_) => "subfields".to_owned(),
+        FieldKind::Missing => "no dtype".to_owned(),
+    }
+}
+
+fn shape_in_words(shape: &Shape) -> String {
+    match (shape, sizes(shape)) {
+        (_, Some(sizes)) if sizes.is_empty() => "a scalar".to_owned(),
+        (_, Some(sizes)) => format!("shape {sizes:?}"),
+        (Shape::UnknownRank, None) => "unknown rank".to_owned(),
+        (_, None) => "any shape".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::text::parse;
+    use super::*;
+
+    fn signature(fields: &str) -> Contract {
+        parse(format!("signatures {{ signature_name: 'infer' {fields} }}").as_bytes(), "c").unwrap()
+    }
+
+    #[track_caller]
+    fn check(given: &str, read: &str, expected: &[&str]) {
+        let differences = differences(&signature(given), &signature(read));
+        assert_eq!(differences.iter().map(Difference::to_string).collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn what_the_reader_does_not_know_is_no_difference() {
+        let stated = "inputs { name: 'x' shape { dim { size: -1 } } dtype: DT_FLOAT profile: RATIO } outputs { name: 'y' dtype: DT_FLOAT }";
+        check(stated, stated, &[]);
+        check(stated, "outputs { name: 'y' dtype: DT_FLOAT } inputs { name: 'x' dtype: DT_FLOAT }", &[]);
+        check(
+            stated,
+            "inputs { name: 'x' shape { unknown_rank: true } dtype: DT_FLOAT } outputs { name: 'y' shape { unknown_rank: true } dtype: 1 }",
+            &[],
+        );
+        check(
+            stated,
+            "inputs { name: 'x' shape { dim { size: -1 name: 'batch' } } dtype: DT_FLOAT } outputs { name: 'y' dtype: DT_FLOAT }",
+            &[],
+        );
+    }
+
+    #[test]
+    fn every_difference_has_its_path() {
+        check(
+            "inputs { name: 'x' shape { dim { size: -1 } dim { size: 2 } } dtype: DT_DOUBLE } inputs { name: 'gone' dtype: DT_INT32 }
+             outputs { name: 'm' subfields { data { name: 'a' dtype: DT_BOOL } } } outputs { name: 's' dtype: DT_INT64 }",
+            "inputs { name: 'x' shape { dim { size: -1 } dim { size: 3 } } dtype: DT_FLOAT } inputs { name: 'new' dtype: DT_INT32 }
+             outputs { name: 'm' subfields { data { name: 'a' dtype: DT_STRING } } } outputs { name: 's' shape { } dtype: DT_INT64 }",
+            &[
+                "infer.inputs.x: the contract says DT_DOUBLE, the model DT_FLOAT",
+                "infer.inputs.x: the contract says shape [-1, 2], the model shape [-1, 3]",
+                "infer.inputs.gone: the contract has this field, the model has not",
+                "infer.inputs.new: the model has this field, the contract has not",
+                "infer.outputs.m.a: the contract says DT_BOOL, the model DT_STRING",
+                "infer.outputs.s: the contract says any shape, the model a scalar",
+            ],
+        );
+        let mut other = signature("inputs { name: 'x' dtype: DT_FLOAT }");
+        let given = other.clone();
+        other.signatures[0].name = "serving_default".to_owned();
+        let texts: Vec<String> = differences(&given, &other).iter().map(Difference::to_string).collect();
+        assert_eq!(
+            texts,
+            [
+                "infer: the contract has this signature, the model has not",
+                "serving_default: the model has this signature, the contract has not"
+            ]
+        );
+    }
+}

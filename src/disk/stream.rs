@@ -1,0 +1,80 @@
+//! A blocking reader as an asynchronous stream of bytes.
+//!
+//! The bridge between this floor, which blocks, and those above it, which wait: one blocking task reads and a channel of two pieces holds what nobody has
+//! taken yet, so the memory is bounded and the reader stands still while the wire is slow. When the stream is dropped, the next piece finds no
+//! taker and the task ends: nothing is left hanging.
+
+use std::io::{self, Read};
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+
+/// The size of a piece: large enough that a system call costs nothing beside it.
+const PIECE_BYTES: usize = 256 << 10;
+/// Pieces that wait: one being read while one is being sent.
+const WAITING: usize = 1;
+
+/// The bytes of the reader that `open` makes; it is opened when the stream is made, on a blocking thread.
+pub fn of_reader<R: Read>(open: impl FnOnce() -> io::Result<R> + Send + 'static) -> ReceiverStream<io::Result<Bytes>> {
+    let (sender, receiver) = mpsc::channel(WAITING);
+    tokio::task::spawn_blocking(move || {
+        if let Err(error) = pump(open, &sender) {
+            // Nobody to tell means that nobody wanted the bytes any more.
+            let _ = sender.blocking_send(Err(error));
+        }
+    });
+    ReceiverStream::new(receiver)
+}
+
+fn pump<R: Read>(open: impl FnOnce() -> io::Result<R>, sender: &mpsc::Sender<io::Result<Bytes>>) -> io::Result<()> {
+    let mut reader = open()?;
+    loop {
+        let mut piece = vec![0; PIECE_BYTES];
+        let mut filled = 0;
+        while filled < PIECE_BYTES {
+            match reader.read(&mut piece[filled..]) {
+                Ok(0) => break,
+                Ok(length) => filled += length,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        if filled == 0 {
+            return Ok(());
+        }
+        piece.truncate(filled);
+        if sender.blocking_send(Ok(Bytes::from(piece))).is_err() {
+            return Ok(());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::StreamExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn all_bytes_in_order_and_an_error_at_its_place() {
+        let bytes: Vec<u8> = (0..1_000_000u32).map(|n| n as u8).collect();
+        let expected = bytes.clone();
+        let stream = of_reader(move || Ok(io::Cursor::new(bytes)));
+        let pieces: Vec<Bytes> = stream.map(Result::unwrap).collect().await;
+        assert_eq!(pieces.concat(), expected);
+
+        struct Breaks(usize);
+        impl Read for Breaks {
+            fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+                self.0 = self.0.checked_sub(1).ok_or_else(|| io::Error::other("torn"))?;
+                Ok(buffer.len())
+            }
+        }
+        let mut stream = of_reader(|| Ok(Breaks(2)));
+        assert!(stream.next().await.unwrap().is_ok());
+        assert!(stream.next().await.unwrap().is_ok());
+        assert_eq!(stream.next().await.unwrap().unwrap_err().to_string(), "torn");
+        assert!(stream.next().await.is_none());
+    }
+}

@@ -1,0 +1,341 @@
+//! From the files of a model, and what was said about them, to a model that can be built.
+//!
+//! The one place where a folder and an upload become the same thing: the definition is read, the name checked, the payload chosen, the contract found
+//! or read out of the model, and everything that is wrong is refused here, before anything is numbered or built. Reads the small files that
+//! it has to know through the opener that it is given, and no others.
+//!
+//! What must stay true: what is in `payload` is shipped and nothing else is; a contract that is given wins over one that can be read.
+
+use std::io::{self, Read};
+
+use super::definition::{self, Definition, DefinitionError, PayloadEntry};
+use super::framework::{self, FrameworkError, Implied, Open};
+use super::name::{ModelName, NameError};
+use super::tree::Tree;
+use crate::contract::compare;
+use crate::contract::contract::{Contract, ContractError};
+use crate::contract::text::{self, TextError};
+use crate::contract::wire::{self, WireError};
+use crate::fault::{Failure, Fault};
+use crate::oci::layer::{Content, EntryKind};
+use crate::oci::path::TreePath;
+
+/// The contract's names in a folder that does not say where it is.
+const CONTRACT_NAMES: [&str; 3] = ["contract.prototxt", "contract.protobin", "contract.pb"];
+/// The largest contract file: thousands of fields fit.
+pub const CONTRACT_BYTES_MAX: u64 = 1 << 20;
+
+/// What was said beside the files: by flags, by an upload's form. It wins over the definition.
+#[derive(Clone, Debug, Default)]
+pub struct Given {
+    /// The model's name.
+    pub name: Option<String>,
+    /// The name where nobody gave one: the folder's.
+    pub fallback_name: Option<String>,
+    /// The type tag.
+    pub model_type: Option<String>,
+    /// The runtime.
+    pub runtime: Option<String>,
+    /// For people.
+    pub description: Option<String>,
+    /// A contract: what it is called in messages, and its bytes; text where the name ends in `.prototxt`.
+    pub contract: Option<(String, Vec<u8>)>,
+    /// Build without a contract where none is found.
+    pub no_contract: bool,
+}
+
+/// A model that can be built.
+#[derive(Clone, Debug)]
+pub struct Model {
+    /// Its name.
+    pub name: ModelName,
+    /// Its type tag; `unknown:unknown` where nobody knows, as the ancestor wrote it.
+    pub model_type: String,
+    /// The runtime that was asked for.
+    pub runtime: Option<String>,
+    /// For people.
+    pub description: Option<String>,
+    /// What is shipped.
+    pub payload: Tree,
+    /// What goes in and what comes out, with the model's name set.
+    pub contract: Option<FoundContract>,
+    /// What had to be said.
+    pub warnings: Vec<String>,
+}
+
+/// A contract and where it came from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FoundContract {
+    /// The contract.
+    pub contract: Contract,
+    /// The file that it was read from, or what gave it.
+    pub source: String,
+}
+
+/// Why files are not a model.
+#[derive(Debug, thiserror::Error)]
+pub enum IntakeError {
+    /// The definition is not valid.
+    #[error(transparent)]
+    Definition(#[from] DefinitionError),
+    /// The name is not valid.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// Nobody named the model.
+    #[error("the model has no name")]
+    NoName,
+    /// `payload` names what is not there.
+    #[error("`{entry}` in `payload` is not in the model folder")]
+    MissingPayload {
+        /// The entry.
+        entry: String,
+    },
+    /// A pattern that cannot be read.
+    #[error("`{entry}` in `payload` is not a pattern")]
+    Pattern {
+        /// The entry.
+        entry: String,
+        /// Why.
+        #[source]
+        source: globset::Error,
+    },
+    /// There is nothing to ship.
+    #[error("the model has no files")]
+    Empty,
+    /// The definition names a contract that is not there.
+    #[error("the contract `{path}` is not in the model folder")]
+    MissingContract {
+        /// Where it should be.
+        path: TreePath,
+    },
+    /// A file that has to be read cannot be.
+    #[error("reading `{path}`")]
+    Read {
+        /// Which file.
+        path: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A small file that is large.
+    #[error("`{path}` is {size_bytes} bytes long; at most {limit_bytes} are read")]
+    TooLarge {
+        /// Which file.
+        path: String,
+        /// Its size.
+        size_bytes: u64,
+        /// The limit.
+        limit_bytes: u64,
+    },
+    /// The text of the contract is not valid.
+    #[error("the contract `{file}` is not valid")]
+    Text {
+        /// Which file.
+        file: String,
+        /// Where and why.
+        #[source]
+        source: TextError,
+    },
+    /// The bytes of the contract are not valid.
+    #[error("the contract `{file}` is not valid")]
+    Wire {
+        /// Which file.
+        file: String,
+        /// Why.
+        #[source]
+        source: WireError,
+    },
+    /// The contract says something that cannot be.
+    #[error("the contract `{file}` is not valid")]
+    Contract {
+        /// Which file.
+        file: String,
+        /// What.
+        #[source]
+        source: ContractError,
+    },
+    /// The model's own files do not give a contract.
+    #[error(transparent)]
+    Framework(#[from] FrameworkError),
+    /// There is no contract.
+    #[error("no contract was found")]
+    NoContract {
+        /// What the files tell.
+        hint: String,
+    },
+}
+
+impl Failure for IntakeError {
+    fn fault(&self) -> Fault {
+        match self {
+            IntakeError::Read { .. } => Fault::Ours,
+            IntakeError::Framework(error) => error.fault(),
+            _ => Fault::Invalid,
+        }
+    }
+
+    fn remedy(&self) -> Option<String> {
+        match self {
+            IntakeError::Definition(error) => error.remedy(),
+            IntakeError::Name(error) => error.remedy(),
+            IntakeError::Framework(error) => error.remedy(),
+            IntakeError::NoName => Some("name it with `--name`, or with `name` in serving.yaml".to_owned()),
+            IntakeError::MissingPayload { .. } => Some("correct the entry in serving.yaml; names are relative to its folder".to_owned()),
+            IntakeError::Empty => Some("run the command in the model's folder".to_owned()),
+            IntakeError::Text { source, .. } => source.remedy(),
+            IntakeError::Wire { source, .. } => source.remedy(),
+            IntakeError::Contract { source, .. } => source.remedy(),
+            IntakeError::NoContract { hint } => {
+                let add = "add a `contract.prototxt` that says what goes in and what comes out; `--no-contract` builds without one";
+                Some(format!("{hint} {add}").trim().to_owned())
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Reads and checks everything that is said about the model in `tree`.
+pub fn intake(tree: &Tree, given: &Given, open: Open<'_>) -> Result<Model, IntakeError> {
+    let definition = find_definition(tree, open)?;
+    let name = [&given.name, &definition.name, &given.fallback_name].into_iter().flatten().next().ok_or(IntakeError::NoName)?;
+    let name = ModelName::new(name)?;
+    let mut warnings = definition.warnings.clone();
+    let payload = choose_payload(tree, definition.payload.as_deref())?;
+    if payload.is_empty() {
+        return Err(IntakeError::Empty);
+    }
+    let implied = framework::implied(tree, open);
+    let found = find_contract(tree, &definition, given, open)?;
+    let (contract, detected) = settle(found, implied, given, tree, &mut warnings)?;
+    let contract = contract.map(|found| named(found, &name)).transpose()?;
+    let model_type = [&given.model_type, &definition.model_type, &detected].into_iter().flatten().next();
+    if payload.file("requirements.txt").is_some() {
+        warnings.push("`requirements.txt` is shipped, but its packages are not installed into the image: the runtime must have them".to_owned());
+    }
+    Ok(Model {
+        name,
+        model_type: model_type.cloned().unwrap_or_else(|| "unknown:unknown".to_owned()),
+        runtime: given.runtime.clone().or(definition.runtime),
+        description: given.description.clone().or(definition.description),
+        payload,
+        contract,
+        warnings,
+    })
+}
+
+fn find_definition(tree: &Tree, open: Open<'_>) -> Result<Definition, IntakeError> {
+    for name in definition::FILE_NAMES {
+        if let Some((size_bytes, content)) = tree.file(name) {
+            let bytes = read_small(name, size_bytes, content, super::yaml::YAML_BYTES_MAX as u64, open)?;
+            return Ok(definition::read(name, &bytes)?);
+        }
+    }
+    Ok(Definition::default())
+}
+
+fn choose_payload(tree: &Tree, entries: Option<&[PayloadEntry]>) -> Result<Tree, IntakeError> {
+    let Some(entries) = entries else { return Ok(tree.clone()) };
+    let mut keep = Vec::new();
+    for entry in entries {
+        match entry {
+            PayloadEntry::Everything => return Ok(tree.clone()),
+            PayloadEntry::Path(path) if tree.get(path).is_some() => keep.push(path.clone()),
+            PayloadEntry::Path(path) => return Err(IntakeError::MissingPayload { entry: path.to_string() }),
+            PayloadEntry::Pattern(pattern) => {
+                let glob = globset::GlobBuilder::new(pattern).literal_separator(true).build();
+                let glob = glob.map_err(|source| IntakeError::Pattern { entry: pattern.clone(), source })?.compile_matcher();
+                let before = keep.len();
+                keep.extend(tree.nodes().map(|(path, _)| path).filter(|path| glob.is_match(path.as_str())).cloned());
+                if keep.len() == before {
+                    return Err(IntakeError::MissingPayload { entry: pattern.clone() });
+                }
+            }
+        }
+    }
+    Ok(tree.only(&keep))
+}
+
+fn find_contract(tree: &Tree, definition: &Definition, given: &Given, open: Open<'_>) -> Result<Option<FoundContract>, IntakeError> {
+    if let Some((source, bytes)) = &given.contract {
+        return read_contract(source, bytes).map(Some);
+    }
+    if let Some(path) = &definition.contract {
+        let (size_bytes, content) = tree.file(path.as_str()).ok_or_else(|| IntakeError::MissingContract { path: path.clone() })?;
+        let bytes = read_small(path.as_str(), size_bytes, content, CONTRACT_BYTES_MAX, open)?;
+        return read_contract(path.as_str(), &bytes).map(Some);
+    }
+    for name in CONTRACT_NAMES {
+        if let Some((size_bytes, content)) = tree.file(name) {
+            return read_contract(name, &read_small(name, size_bytes, content, CONTRACT_BYTES_MAX, open)?).map(Some);
+        }
+    }
+    Ok(None)
+}
+
+/// Binary by its extension, text by any other, as the ancestor's client told them apart.
+fn read_contract(file: &str, bytes: &[u8]) -> Result<FoundContract, IntakeError> {
+    let file = file.to_owned();
+    let contract = if file.ends_with(".protobin") || file.ends_with(".pb") {
+        wire::decode(bytes, None).map_err(|source| IntakeError::Wire { file: file.clone(), source })?.0
+    } else {
+        text::parse(bytes, &file).map_err(|source| IntakeError::Text { file: file.clone(), source })?
+    };
+    contract.validate().map_err(|source| IntakeError::Contract { file: file.clone(), source })?;
+    Ok(FoundContract { contract, source: file })
+}
+
+/// Decides between the contract that was given and the one that the model implies; also tells the detected type.
+fn settle(
+    found: Option<FoundContract>,
+    implied: Result<Option<Implied>, FrameworkError>,
+    given: &Given,
+    tree: &Tree,
+    warnings: &mut Vec<String>,
+) -> Result<(Option<FoundContract>, Option<String>), IntakeError> {
+    match (found, implied) {
+        (Some(found), Ok(Some(implied))) => {
+            for difference in compare::differences(&found.contract, &implied.contract) {
+                warnings.push(format!("`{}` and `{}` differ: {difference}", found.source, implied.source));
+            }
+            Ok((Some(found), Some(implied.model_type)))
+        }
+        // A model that cannot be read does not stop a build whose contract is given; the ancestor's did (reference, §5.1).
+        (Some(found), Err(error)) => {
+            warnings.push(format!("the given contract could not be compared: {}", crate::fault::one_line(&error)));
+            Ok((Some(found), None))
+        }
+        (Some(found), Ok(None)) => Ok((Some(found), None)),
+        (None, Ok(Some(implied))) => {
+            warnings.extend(implied.warnings);
+            Ok((Some(FoundContract { contract: implied.contract, source: implied.source }), Some(implied.model_type)))
+        }
+        (None, Ok(None)) if given.no_contract => Ok((None, None)),
+        (None, Err(error)) if given.no_contract => {
+            warnings.push(crate::fault::one_line(&error));
+            Ok((None, None))
+        }
+        (None, Err(error)) => Err(error.into()),
+        (None, Ok(None)) => Err(IntakeError::NoContract { hint: framework::why_none(tree) }),
+    }
+}
+
+/// The image's contract carries the model's name (the ancestor's server set it too).
+fn named(mut found: FoundContract, name: &ModelName) -> Result<FoundContract, IntakeError> {
+    name.as_str().clone_into(&mut found.contract.model_name);
+    Ok(found)
+}
+
+fn read_small(path: &str, size_bytes: u64, content: &Content, limit_bytes: u64, open: Open<'_>) -> Result<Vec<u8>, IntakeError> {
+    if size_bytes > limit_bytes {
+        return Err(IntakeError::TooLarge { path: path.to_owned(), size_bytes, limit_bytes });
+    }
+    let mut bytes = Vec::new();
+    let read = open(content).and_then(|reader| reader.take(limit_bytes + 1).read_to_end(&mut bytes));
+    read.map_err(|source| IntakeError::Read { path: path.to_owned(), source })?;
+    Ok(bytes)
+}
+
+/// Whether a node is a folder; for callers that print what is shipped.
+pub fn is_folder(node: &EntryKind) -> bool {
+    matches!(node, EntryKind::Folder)
+}

@@ -1,0 +1,208 @@
+//! The runtime list: which base image serves which type of model, and which contract dialect it reads.
+//!
+//! The list of the project (`base-images/runtimes.yaml`) is compiled in; the config file adds to it. What comes out of here is a
+//! [`Choice`], a value: where the base's bytes are found (an imported base, a mirror, its registry) is for whoever builds.
+//!
+//! What must stay true: the canonical name of a base is the list's own, never the host that it happened to be read from: the image's digest
+//! hangs on it (interface, "Determinism").
+
+use serde::{Deserialize, Deserializer};
+
+use super::yaml::{self, YamlError};
+use crate::contract::wire::Dialect;
+use crate::fault::{Failure, Fault};
+use crate::oci::digest::Digest;
+use crate::oci::location::Location;
+
+const COMPILED_IN: &str = include_str!("../../base-images/runtimes.yaml");
+
+/// A runtime that model images can be built on.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Runtime {
+    /// The name without a version: `serving-runtime-python`.
+    pub name: String,
+    /// The version: `3.11`.
+    pub version: String,
+    /// What the base is called, `name:tag` or a full reference.
+    pub reference: String,
+    /// Locks the base to this digest.
+    #[serde(default)]
+    pub digest: Option<Digest>,
+    /// The kinds of model types that it serves, the part before the colon.
+    pub model_types: Vec<String>,
+    /// How the contract is written for it.
+    #[serde(deserialize_with = "from_text")]
+    pub contract_dialect: Dialect,
+    /// The Python version that packages have to be made for.
+    #[serde(default)]
+    pub python_version: Option<String>,
+    /// What it runs on.
+    #[serde(default)]
+    pub platforms: Vec<String>,
+    /// The port that it serves on.
+    #[serde(default)]
+    pub port: Option<u16>,
+}
+
+/// The runtimes that are known.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RuntimeList {
+    /// In order of preference.
+    pub runtimes: Vec<Runtime>,
+}
+
+/// What an image shall be built on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Choice {
+    /// A runtime of the list.
+    Listed {
+        /// Which.
+        runtime: Runtime,
+        /// Where the user said it is; `None`: look for it.
+        location: Option<Location>,
+        /// Whether it was asked for; if not, its absence is no error.
+        asked: bool,
+    },
+    /// A base that the list does not know.
+    Other(Location),
+    /// No base: the model alone. The text says why.
+    Scratch(String),
+}
+
+/// Why no base can be chosen.
+#[derive(Debug, thiserror::Error)]
+pub enum RuntimeError {
+    /// The list is not valid.
+    #[error("reading the runtime list")]
+    List(#[source] YamlError),
+    /// What was asked for is neither in the list nor a reference.
+    #[error("runtime `{asked}` is not known; the runtimes are: {known}")]
+    Unknown {
+        /// What was asked for.
+        asked: String,
+        /// What there is.
+        known: String,
+    },
+}
+
+impl Failure for RuntimeError {
+    fn fault(&self) -> Fault {
+        Fault::Usage
+    }
+
+    fn remedy(&self) -> Option<String> {
+        matches!(self, RuntimeError::Unknown { .. })
+            .then(|| "name one of these, a reference `host/repository:tag`, a layout `oci:DIR:TAG`, or `scratch`".to_owned())
+    }
+}
+
+impl RuntimeList {
+    /// The list that is compiled in.
+    pub fn compiled_in() -> RuntimeList {
+        yaml::read("runtimes.yaml", COMPILED_IN.as_bytes()).expect("a test reads the compiled-in list")
+    }
+
+    /// Reads a list; `file` is its name for errors.
+    pub fn read(file: &str, bytes: &[u8]) -> Result<RuntimeList, RuntimeError> {
+        yaml::read(file, bytes).map_err(RuntimeError::List)
+    }
+
+    /// The names with versions, for messages.
+    pub fn names(&self) -> String {
+        self.runtimes.iter().map(Runtime::full_name).collect::<Vec<_>>().join(", ")
+    }
+
+    /// The runtime that is called `name`, with or without its version, whatever host stands before it.
+    pub fn find(&self, name: &str) -> Option<&Runtime> {
+        self.runtimes.iter().find(|runtime| runtime.full_name() == name || runtime.name == name || runtime.reference == name)
+    }
+
+    /// Chooses the base: what was asked for, else what serves the model's type, else none. The second value is what has to be said.
+    pub fn choose(&self, asked: Option<&str>, model_type: &str) -> Result<(Choice, Option<String>), RuntimeError> {
+        match asked {
+            Some("scratch") => Ok((Choice::Scratch("no base was asked for".to_owned()), None)),
+            Some(asked) => self.asked_for(asked).map(|choice| (choice, None)),
+            None => Ok(self.for_type(model_type)),
+        }
+    }
+
+    fn asked_for(&self, asked: &str) -> Result<Choice, RuntimeError> {
+        if let Some(runtime) = self.find(asked) {
+            return Ok(Choice::Listed { runtime: runtime.clone(), location: None, asked: true });
+        }
+        // A bare word would otherwise become a repository of Docker Hub, which nobody means by it.
+        let unknown = || RuntimeError::Unknown { asked: asked.to_owned(), known: self.names() };
+        if !asked.contains(['/', ':']) {
+            return Err(unknown());
+        }
+        let location: Location = asked.parse().map_err(|_| unknown())?;
+        let listed = match &location {
+            Location::Registry(reference) => self.find(&reference.short_name()),
+            Location::Layout { tag: Some(tag), .. } | Location::OciArchive { tag: Some(tag), .. } => self.find(tag),
+            _ => None,
+        };
+        Ok(match listed {
+            Some(runtime) => Choice::Listed { runtime: runtime.clone(), location: Some(location), asked: true },
+            None => Choice::Other(location),
+        })
+    }
+
+    fn for_type(&self, model_type: &str) -> (Choice, Option<String>) {
+        let (kind, version) = model_type.split_once(':').unwrap_or((model_type, ""));
+        let serving: Vec<&Runtime> = self.runtimes.iter().filter(|runtime| runtime.model_types.iter().any(|served| served == kind)).collect();
+        let matches = |runtime: &&Runtime| minor(version) == minor(&runtime.version);
+        let Some(&runtime) = serving.iter().find(|runtime| matches(runtime)).or(serving.first()) else {
+            return (Choice::Scratch(format!("no runtime is known that serves models of type `{model_type}`")), None);
+        };
+        let warning = (!version.is_empty() && !matches(&runtime)).then(|| {
+            format!("the model's type is `{model_type}`, the runtime is `{}`: what the model needs may differ", runtime.full_name())
+        });
+        (Choice::Listed { runtime: runtime.clone(), location: None, asked: false }, warning)
+    }
+}
+
+impl Runtime {
+    /// `name:version`.
+    pub fn full_name(&self) -> String {
+        format!("{}:{}", self.name, self.version)
+    }
+}
+
+fn from_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Dialect, D::Error> {
+    String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+}
+
+/// The first two numbers of a version: what decides whether compiled packages fit.
+fn minor(version: &str) -> Vec<&str> {
+    version.split(['.', '-']).take(2).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_compiled_in_list_is_valid_and_serves_python() {
+        let list = RuntimeList::compiled_in();
+        let (choice, warning) = list.choose(None, "python:3.11.2").unwrap();
+        assert!(matches!(choice, Choice::Listed { ref runtime, location: None, asked: false } if runtime.name == "serving-runtime-python"));
+        assert_eq!(warning, None);
+        let (_, warning) = list.choose(None, "python:3.6").unwrap();
+        assert!(warning.unwrap().contains("python:3.6"));
+        assert!(matches!(list.choose(None, "spark:2.1").unwrap().0, Choice::Scratch(_)));
+    }
+
+    #[test]
+    fn a_listed_runtime_keeps_its_name_whatever_its_host() {
+        let list = RuntimeList::compiled_in();
+        for asked in ["127.0.0.1:5000/serving-runtime-python:3.11", "oci:/tmp/x:serving-runtime-python:3.11", "serving-runtime-python"] {
+            let (choice, _) = list.choose(Some(asked), "unknown").unwrap();
+            assert!(matches!(choice, Choice::Listed { ref runtime, asked: true, .. } if runtime.version == "3.11"), "{asked} {choice:?}");
+        }
+        assert!(matches!(list.choose(Some("127.0.0.1:5000/x:1"), "").unwrap().0, Choice::Other(_)));
+        assert!(matches!(list.choose(Some("no-such"), ""), Err(RuntimeError::Unknown { .. })));
+        assert!(matches!(list.choose(Some("scratch"), "").unwrap().0, Choice::Scratch(_)));
+    }
+}

@@ -1,0 +1,303 @@
+//! An upload: a form whose parts come in any order, read as it arrives.
+//!
+//! The archive goes from the wire through a small channel to the thread that unpacks it; nothing of it is held in memory. The other parts
+//! are short and are. [`receive`] reads a form, [`accept`] makes a version of it; in between, `upload_v1.rs` and `upload_v2.rs`
+//! say what the parts mean.
+//!
+//! What must stay true: until a model has been found valid nothing of it is in the store or the catalog, and what is refused, cut off or
+//! abandoned leaves nothing on disk, whenever that happens: the staging folder belongs to the thread that writes to it.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Cursor};
+use std::time::Duration;
+
+use axum::extract::multipart::{Field, MultipartError};
+use axum::extract::{FromRequest, Multipart, Request};
+use axum::http::header;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::time::timeout;
+
+use super::app::{Service, Settings};
+use super::refusal::Refusal;
+use super::staging::Staging;
+use super::upload_body::SharedBody;
+use super::upload_reader::{Chunk, ChunkReader};
+use crate::build::row;
+use crate::catalog::record::{NewLine, Version};
+use crate::disk::archive::{self, ArchiveError};
+use crate::disk::ignore_rules::Selected;
+use crate::fault::{Failure, Fault};
+use crate::model::framework::ReadSeek;
+use crate::model::intake::{self, Given};
+use crate::oci::layer::Content;
+
+/// The part with the archive.
+const PAYLOAD: &str = "payload";
+/// The most parts of a form. The ancestor's largest had six.
+const PARTS_MAX: usize = 32;
+/// Chunks between the wire and the disk; each is a read of the socket, so about a megabyte at most.
+const CHUNKS_WAITING: usize = 8;
+/// A short part.
+#[derive(Clone, Debug)]
+pub struct Part {
+    /// Its file name, where it has one.
+    pub file_name: Option<String>,
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+}
+
+/// An archive that has been unpacked.
+pub struct Payload {
+    selected: Selected,
+    /// Holds the files until they are in the store.
+    staging: Staging,
+}
+
+/// A form that has been read.
+pub struct Form {
+    parts: BTreeMap<String, Part>,
+    /// The archive.
+    pub payload: Payload,
+    _permit: OwnedSemaphorePermit,
+}
+
+/// A short part that a form may have.
+#[derive(Clone, Copy, Debug)]
+pub struct Known {
+    /// What it is called.
+    pub name: &'static str,
+    /// The most bytes that it may have.
+    pub bytes_max: usize,
+}
+
+/// Why an upload cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum UploadError {
+    /// No form.
+    #[error("the request is not a multipart form: {0}")]
+    NoForm(String),
+    /// The form is torn, or the sender stopped.
+    #[error("the upload cannot be read on")]
+    Torn(#[source] MultipartError),
+    /// The sender is silent.
+    #[error("the upload stood still for {idle_s} seconds")]
+    Idle {
+        /// How long that is.
+        idle_s: u64,
+    },
+    /// The request is too large.
+    #[error("the upload is larger than {bytes_max} bytes")]
+    TooLarge {
+        /// The limit.
+        bytes_max: u64,
+    },
+    /// A short part is long.
+    #[error("the part `{name}` is larger than {bytes_max} bytes")]
+    PartTooLarge {
+        /// Which.
+        name: String,
+        /// The limit.
+        bytes_max: usize,
+    },
+    /// Too many parts.
+    #[error("the form has more than {PARTS_MAX} parts")]
+    Parts,
+    /// A part comes twice.
+    #[error("the part `{0}` is in the form twice")]
+    Twice(String),
+    /// There is no archive.
+    #[error("the part `{PAYLOAD}` with the archive is missing")]
+    NoPayload,
+    /// A part that has to be text is not.
+    #[error("the part `{0}` is not UTF-8 text")]
+    NotText(&'static str),
+    /// The archive is not a model's.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+    /// The disk.
+    #[error("cannot make a folder to unpack into")]
+    Staging(#[source] io::Error),
+    /// The thread that unpacks died.
+    #[error("unpacking stopped")]
+    Stopped(#[source] tokio::task::JoinError),
+    /// The service ends.
+    #[error("the service stops")]
+    Closed,
+}
+
+impl Failure for UploadError {
+    fn fault(&self) -> Fault {
+        match self {
+            UploadError::TooLarge { .. } | UploadError::PartTooLarge { .. } => Fault::TooLarge,
+            UploadError::Archive(error) => error.fault(),
+            UploadError::Staging(_) | UploadError::Stopped(_) | UploadError::Closed => Fault::Ours,
+            _ => Fault::Invalid,
+        }
+    }
+
+    fn remedy(&self) -> Option<String> {
+        match self {
+            UploadError::Archive(error) => error.remedy(),
+            UploadError::NoPayload => Some(format!("send the model's tar.gz as the part `{PAYLOAD}`")),
+            UploadError::NoForm(_) => Some("send `multipart/form-data`".to_owned()),
+            _ => None,
+        }
+    }
+}
+
+/// The cap of a request's body.
+pub fn body_bytes_max(settings: &Settings) -> usize {
+    usize::try_from(settings.upload_bytes_max).unwrap_or(usize::MAX)
+}
+
+/// Reads a form with an archive and the `known` short parts. Others are read over.
+pub async fn receive(service: &Service, request: Request, known: &[Known]) -> Result<Form, UploadError> {
+    let (head, body) = request.into_parts();
+    let body = SharedBody::new(body);
+    let received = read_form(service, Request::from_parts(head, body.body()), known).await;
+    if received.as_ref().is_err_and(|error| !matches!(error, UploadError::Idle { .. })) {
+        body.read_over().await;
+    }
+    received
+}
+
+async fn read_form(service: &Service, request: Request, known: &[Known]) -> Result<Form, UploadError> {
+    let bytes_max = service.settings.upload_bytes_max;
+    let length = request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    if length.is_some_and(|length| length > bytes_max) {
+        return Err(UploadError::TooLarge { bytes_max });
+    }
+    let permit = service.uploads.clone().acquire_owned().await.map_err(|_| UploadError::Closed)?;
+    let mut form = Multipart::from_request(request, &()).await.map_err(|rejection| UploadError::NoForm(rejection.body_text()))?;
+    let (parts, payload) = read_parts(service, &mut form, known).await?;
+    Ok(Form { parts, payload, _permit: permit })
+}
+
+async fn read_parts(service: &Service, form: &mut Multipart, known: &[Known]) -> Result<(BTreeMap<String, Part>, Payload), UploadError> {
+    let (mut parts, mut payload) = (BTreeMap::new(), None);
+    for count in 0.. {
+        let Some(mut field) = in_time(service, form.next_field()).await? else { break };
+        if count >= PARTS_MAX {
+            return Err(UploadError::Parts);
+        }
+        let name = field.name().unwrap_or_default().chars().take(100).collect::<String>();
+        if name == PAYLOAD {
+            if payload.is_some() {
+                return Err(UploadError::Twice(name));
+            }
+            payload = Some(unpack(service, field).await?);
+        } else if let Some(known) = known.iter().find(|known| known.name == name) {
+            let part = short(service, &mut field, *known).await?;
+            if parts.insert(name.clone(), part).is_some() {
+                return Err(UploadError::Twice(name));
+            }
+        }
+    }
+    Ok((parts, payload.ok_or(UploadError::NoPayload)?))
+}
+
+async fn in_time<T>(service: &Service, reading: impl Future<Output = Result<T, MultipartError>>) -> Result<T, UploadError> {
+    let idle_s = service.settings.upload_idle_s;
+    let read = timeout(Duration::from_secs(idle_s), reading).await.map_err(|_| UploadError::Idle { idle_s })?;
+    read.map_err(|error| match error.status() {
+        axum::http::StatusCode::PAYLOAD_TOO_LARGE => UploadError::TooLarge { bytes_max: service.settings.upload_bytes_max },
+        _ => UploadError::Torn(error),
+    })
+}
+
+async fn short(service: &Service, field: &mut Field<'_>, known: Known) -> Result<Part, UploadError> {
+    let file_name = field.file_name().map(|name| name.chars().take(255).collect());
+    let mut bytes = Vec::new();
+    while let Some(chunk) = in_time(service, field.chunk()).await? {
+        if bytes.len() + chunk.len() > known.bytes_max {
+            return Err(UploadError::PartTooLarge { name: known.name.to_owned(), bytes_max: known.bytes_max });
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(Part { file_name, bytes })
+}
+
+async fn unpack(service: &Service, field: Field<'_>) -> Result<Payload, UploadError> {
+    let (sender, receiver) = mpsc::channel(CHUNKS_WAITING);
+    let (store, limits) = (service.store.clone(), service.settings.limits);
+    let unpacking = tokio::task::spawn_blocking(move || {
+        let staging = Staging::new(&store).map_err(UploadError::Staging)?;
+        let selected = archive::unpack(ChunkReader::new(receiver), staging.path(), &limits)?;
+        Ok(Payload { selected, staging })
+    });
+    let sent = send(service, field, sender).await;
+    let unpacked = unpacking.await.map_err(UploadError::Stopped)?;
+    // Where the sending failed, the archive was cut off here, and its own complaint says less.
+    sent.and(unpacked)
+}
+
+/// Hands the field's bytes to the reader, until it has them all or wants no more.
+async fn send(service: &Service, mut field: Field<'_>, sender: mpsc::Sender<Chunk>) -> Result<(), UploadError> {
+    while let Some(bytes) = in_time(service, field.chunk()).await? {
+        if sender.send(Chunk::Bytes(bytes)).await.is_err() {
+            return Ok(());
+        }
+    }
+    let _ = sender.send(Chunk::End).await;
+    Ok(())
+}
+
+impl Form {
+    /// A short part.
+    pub fn part(&self, name: &str) -> Option<&Part> {
+        self.parts.get(name)
+    }
+
+    /// A short part that is text; an empty one is as good as none.
+    pub fn text(&self, name: &'static str) -> Result<Option<String>, UploadError> {
+        let Some(part) = self.parts.get(name) else { return Ok(None) };
+        let text = std::str::from_utf8(&part.bytes).map_err(|_| UploadError::NotText(name))?;
+        Ok(Some(text.to_owned()).filter(|text| !text.is_empty()))
+    }
+}
+
+/// Checks the model of a form, moves its files into the store and makes its version. `notes` are for the build's log.
+pub async fn accept(
+    service: &Service,
+    form: Form,
+    given: Given,
+    metadata: BTreeMap<String, String>,
+    notes: Vec<NewLine>,
+) -> Result<Version, Refusal> {
+    let store = service.store.clone();
+    let checking = tokio::task::spawn_blocking(move || -> Result<_, Refusal> {
+        let Form { payload: Payload { selected, staging }, _permit, .. } = form;
+        let model = intake::intake(&selected.tree, &given, &open)?;
+        let payload = store.adopt(&model.payload)?;
+        let tree_digest = store.put_tree(&payload)?;
+        drop(staging);
+        let mut log = vec![NewLine::info(format!("uploaded: {} files, {} bytes", payload.files().count(), payload.size_bytes()))];
+        if !selected.left_out.is_empty() {
+            log.push(NewLine::info(format!("left out by rule: {}", shown(&selected.left_out))));
+        }
+        log.extend(notes);
+        Ok(row::new_version(&model, tree_digest, metadata, log)?)
+    });
+    let new = checking.await.map_err(UploadError::Stopped)??;
+    let version = service.catalog.create_version(new).await?;
+    tracing::info!(model = version.model, version = version.number.0, build.id = version.build.0, "uploaded");
+    Ok(version)
+}
+
+fn open(content: &Content) -> io::Result<Box<dyn ReadSeek>> {
+    Ok(match content {
+        Content::Inline(bytes) => Box::new(Cursor::new(bytes.clone())),
+        Content::Local(file) => Box::new(File::open(&file.path)?),
+    })
+}
+
+/// The first few of many names.
+fn shown(names: &[crate::oci::path::TreePath]) -> String {
+    const SHOWN: usize = 10;
+    let mut text = names.iter().take(SHOWN).map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    if names.len() > SHOWN {
+        text.push_str(&format!(" and {} more", names.len() - SHOWN));
+    }
+    text
+}

@@ -1,0 +1,120 @@
+//! `POST /api/v2/model/upload`: the form of the last ancestor's clients, and of ours.
+//!
+//! Parts: `payload`, the archive; `metadata`, a JSON object; and, ours, `contract`, a contract file under its own name. All but the archive
+//! may be missing, and every member of the metadata too: our client's archive carries `serving.yaml` and the contract. Members that ask
+//! for what this service does not do are refused; those that only describe what others would do are noted in the build's log.
+
+use std::collections::BTreeMap;
+
+use axum::Json;
+use axum::extract::{Query, Request, State};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::app::Service;
+use super::paging::Listing;
+use super::refusal::{RefusalV2, RequestError};
+use super::signature_json;
+use super::upload::{self, Known};
+use super::view_v2;
+use crate::catalog::record::NewLine;
+use crate::contract::contract::Contract;
+use crate::contract::wire::{self, Dialect};
+use crate::model::intake::{CONTRACT_BYTES_MAX, Given};
+
+const PARTS: [Known; 2] =
+    [Known { name: "metadata", bytes_max: 1 << 20 }, Known { name: "contract", bytes_max: CONTRACT_BYTES_MAX as usize }];
+
+/// The metadata. Both spellings of a member are some release's.
+#[derive(Debug, Default, Deserialize)]
+struct Metadata {
+    name: Option<String>,
+    #[serde(alias = "modelType")]
+    model_type: Option<String>,
+    description: Option<String>,
+    runtime: Option<Value>,
+    /// 2.x: a contract of one signature.
+    contract: Option<Value>,
+    /// 3.x.
+    #[serde(alias = "modelSignature")]
+    signature: Option<Value>,
+    #[serde(alias = "installCommand")]
+    install_command: Option<String>,
+    metadata: Option<BTreeMap<String, String>>,
+    #[serde(default)]
+    no_contract: bool,
+    #[serde(flatten)]
+    rest: BTreeMap<String, Value>,
+}
+
+/// Takes an upload.
+pub async fn upload(State(service): State<Service>, Query(listing): Query<Listing>, request: Request) -> Result<Json<Value>, RefusalV2> {
+    let form = upload::receive(&service, request, &PARTS).await?;
+    let metadata: Metadata = match form.part("metadata") {
+        Some(part) => serde_json::from_slice(&part.bytes).map_err(|source| RequestError::Json { what: "the part `metadata`", source })?,
+        None => Metadata::default(),
+    };
+    if metadata.install_command.as_ref().is_some_and(|command| !command.trim().is_empty()) {
+        return Err(RequestError::NotPossible {
+            what: "`installCommand`",
+            reason: "images are put together without running anything in them",
+            remedy: "leave it out, and take a runtime that has what the command would install",
+        }
+        .into());
+    }
+    let contract = match form.part("contract") {
+        Some(part) => Some((part.file_name.clone().unwrap_or_else(|| "contract.protobin".to_owned()), part.bytes.clone())),
+        None => contract(&metadata)?,
+    };
+    let given = Given {
+        name: metadata.name,
+        model_type: metadata.model_type,
+        description: metadata.description,
+        runtime: metadata.runtime.as_ref().map(runtime).transpose()?,
+        contract,
+        no_contract: metadata.no_contract,
+        ..Given::default()
+    };
+    let ignored = metadata.rest.iter().filter(|(_, value)| !value.is_null());
+    let notes = ignored.map(|(name, _)| NewLine::warning(format!("`{name}` in the upload's metadata means nothing here and is ignored")));
+    let notes = notes.collect();
+    let version = upload::accept(&service, form, given, metadata.metadata.unwrap_or_default(), notes).await.map_err(RefusalV2)?;
+    Ok(Json(if listing.is_ours() { view_v2::ours(&version) } else { view_v2::version(&version) }))
+}
+
+/// `"name:tag"`, or the ancestor's object.
+fn runtime(value: &Value) -> Result<String, RequestError> {
+    let refuse = || RequestError::Parameter {
+        name: "`runtime`",
+        value: value.to_string().chars().take(200).collect(),
+        expected: "a name, or an object with `name` and `tag`",
+    };
+    if let Some(name) = value.as_str() {
+        return Ok(name.to_owned());
+    }
+    let mut text = value["name"].as_str().ok_or_else(refuse)?.to_owned();
+    for (member, separator) in [("tag", ":"), ("sha256", "@sha256:")] {
+        match &value[member] {
+            Value::Null => {}
+            Value::String(part) if part.is_empty() => {}
+            Value::String(part) => {
+                text.push_str(separator);
+                text.push_str(part.trim_start_matches("sha256:"));
+            }
+            _ => return Err(refuse()),
+        }
+    }
+    Ok(text)
+}
+
+fn contract(metadata: &Metadata) -> Result<Option<(String, Vec<u8>)>, RefusalV2> {
+    let signatures = match (&metadata.signature, &metadata.contract) {
+        (Some(signature), _) if !signature.is_null() => vec![signature_json::read(signature)?],
+        (_, Some(contract)) if !contract.is_null() => signature_json::read_contract(contract)?,
+        _ => return Ok(None),
+    };
+    // The second dialect says all that these clients can; with several signatures, which none of them sent, the first does.
+    let dialect = if signatures.len() == 1 { Dialect::V2 } else { Dialect::V1 };
+    let encoded = wire::encode(&Contract { model_name: String::new(), signatures }, dialect)?;
+    Ok(Some(("metadata.protobin".to_owned(), encoded.bytes)))
+}
