@@ -1,12 +1,13 @@
 //! Registries, and repositories in them: where everything that goes over the registry protocol begins.
 //!
-//! [`Registries`] is made once from the settings and cloned freely; it keeps one HTTP client, one set of tokens and what was learnt for
-//! each registry. A [`Repository`] is the handle that the other files of this folder give their verbs: `manifests.rs`,
-//! `download.rs`, `upload.rs`, `mount.rs`. This file has no verb: it sends requests, follows redirects and answers challenges.
+//! [`Registries`] is made once from the settings and cloned freely; it keeps one HTTP client, one set of tokens and
+//! what was learnt for each registry. A [`Repository`] is the handle that the other files of this folder give their
+//! verbs: `manifests.rs`, `download.rs`, `upload.rs`, `mount.rs`. This file has no verb: it sends requests, follows
+//! redirects and answers challenges.
 //!
-//! oci-client is used for the protocol's error types only. Its requests are not: it reads answers without a limit, follows
-//! `urls` of descriptors and tokens' realms anywhere, asks `/v2/` before each request where no login is wanted, never tries again, and
-//! panics on some `Location`s (docs/DEPENDENCIES.md has the list).
+//! oci-client is used for the protocol's error types only. Its requests are not: it reads answers without a limit,
+//! follows `urls` of descriptors and tokens' realms anywhere, asks `/v2/` before each request where no login is wanted,
+//! never tries again, and panics on some `Location`s (docs/DEPENDENCIES.md has the list).
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

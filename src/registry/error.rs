@@ -1,8 +1,9 @@
 //! What can go wrong with a registry: one error for all of its client.
 //!
-//! Each failure names what was being done ([`Action`]): the operation and the object, `host/repository:tag` or `…@digest`.
-//! Whose failure it is, whether trying again helps, and what the user can do follow from tables here and in `answer.rs`, not from
-//! the place that failed. URLs are not printed: those that registries hand out carry signatures and session states.
+//! Each failure names what was being done ([`Action`]): the operation and the object, `host/repository:tag` or
+//! `…@digest`. Whose failure it is, whether trying again helps, and what the user can do follow from tables here and in
+//! `answer.rs`, not from the place that failed. URLs are not printed: those that registries hand out carry signatures
+//! and session states.
 
 use std::error::Error;
 use std::fmt;

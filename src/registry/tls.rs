@@ -1,11 +1,11 @@
 //! The HTTP clients: which authorities they trust, which proxies they take, which names they resolve.
 //!
-//! Trusted are the bundled roots (an image from scratch has no store of its own), the settings' files for all hosts, and one
-//! host's own file. The provider of TLS is ring, for the whole process.
+//! Trusted are the bundled roots (an image from scratch has no store of its own), the settings' files for all hosts,
+//! and one host's own file. The provider of TLS is ring, for the whole process.
 //!
-//! A host's own file may also hold the very certificate that the host shows, signed by itself: `openssl req -x509` makes such
-//! by default, docker's manual tells to, and docker takes them. By the letter they are authorities, which webpki refuses to
-//! see as servers (`CaUsedAsEndEntity`), so [`Pinned`] takes that one certificate for that one host.
+//! A host's own file may also hold the very certificate that the host shows, signed by itself: `openssl req -x509`
+//! makes such by default, docker's manual tells to, and docker takes them. By the letter they are authorities, which
+//! webpki refuses to see as servers (`CaUsedAsEndEntity`), so [`Pinned`] takes that one certificate for that one host.
 
 use std::collections::BTreeSet;
 use std::path::Path;

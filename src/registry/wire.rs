@@ -1,9 +1,9 @@
 //! One request, one answer: the HTTP below the registry client.
 //!
-//! A [`Wire`] sends a request to one URL and waits for the head of the answer: no redirect, no login, no second try; those are
-//! `host.rs` and `upload.rs`. It keeps the rules that hold for every request: where we may go at all (`address.rs`), how long
-//! nothing may move, how much of an answer is read. There is no time-out for a request as a whole. A body that is sent is
-//! watched while it is: it may take a day, but it has to move.
+//! A [`Wire`] sends a request to one URL and waits for the head of the answer: no redirect, no login, no second try;
+//! those are `client.rs` and `upload.rs`. It keeps the rules that hold for every request: where we may go at all
+//! (`address.rs`), how long nothing may move, how much of an answer is read. There is no time-out for a request as a
+//! whole. A body that is sent is watched while it is: it may take a day, but it has to move.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

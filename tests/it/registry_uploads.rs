@@ -14,7 +14,7 @@ use lamina::registry::upload::Progress;
 use lamina::registry::wire::BodyStream;
 
 use crate::support::client::{noise, push, quick, quiet, repository, repository_with, source};
-use crate::support::fault_registry::{FaultRegistry, Faults, burst};
+use crate::support::fault_registry::{FaultRegistry, Faults, Refusal, burst};
 use crate::support::wire_tap::WireTap;
 
 async fn start(faults: Faults) -> (FaultRegistry, Repository) {
@@ -222,4 +222,25 @@ async fn a_source_that_fails_is_told_as_itself_and_leaves_nothing() {
     assert_eq!(registry.count(Method::POST, "/uploads/"), 3, "a source that fails is not tried again");
     assert_eq!(registry.count(Method::DELETE, "/uploads/"), 3, "and its upload is given up");
     assert!(registry.kept().uploads.is_empty() && registry.kept().blobs.is_empty());
+}
+
+#[tokio::test]
+async fn a_registry_that_takes_all_and_forgets_it_is_given_up() {
+    let registry = FaultRegistry::start(Faults { lost_commits: u32::MAX, body_bytes_max: Some(2_000_000), ..Faults::default() }).await;
+    registry.kept().faults.refusals = vec![Refusal {
+        body: r#"{"errors":[{"code":"BLOB_UPLOAD_UNKNOWN"}]}"#,
+        // The commit of three chunks; the first PUT is the whole, which is too large.
+        ..burst(Method::PUT, "/uploads/u2", u32::MAX, 404)
+    }];
+    let settings = RegistrySettings { chunk_bytes: 1_000_000, ..quick() };
+    let repository = repository_with(settings, &format!("{}/model", registry.address()));
+    for id in 3..20 {
+        let path: &'static str = Box::leak(format!("/uploads/u{id}").into_boxed_str());
+        let again = Refusal { path, ..registry.kept().faults.refusals[0].clone() };
+        registry.kept().faults.refusals.push(again);
+    }
+    let error = push(&repository, &noise(3_000_000)).await.unwrap_err();
+    assert!(error.to_string().contains("BLOB_UPLOAD_UNKNOWN"), "{error}");
+    assert_eq!(registry.count(Method::PATCH, "/uploads/"), 3 * 7);
+    assert!(registry.kept().blobs.is_empty());
 }

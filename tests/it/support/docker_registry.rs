@@ -1,6 +1,7 @@
 //! A real registry: Debian's `docker-registry`, one process for each test, gone with the value.
 //!
-//! It keeps its blobs in a folder of its own, so that a test can look at what was really stored, and what was left behind.
+//! It keeps its blobs in a folder of its own, so that a test can look at what was really stored, and what was left
+//! behind.
 
 use std::fs;
 use std::io::{BufRead, BufReader};

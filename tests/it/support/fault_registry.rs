@@ -1,7 +1,7 @@
 //! A registry that can misbehave: the rules of the distribution specification in memory, with faults to switch on.
 //!
-//! Every fault is a field of [`Faults`] and off by default. It keeps a log of what it was asked, `Authorization` included, so that a test
-//! can see what went to whom. Torn connections are not its business: `wire_tap.rs` cuts.
+//! Every fault is a field of [`Faults`] and off by default. It keeps a log of what it was asked, `Authorization`
+//! included, so that a test can see what went to whom. Torn connections are not its business: `wire_tap.rs` cuts.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
