@@ -17,6 +17,8 @@ mod service_live;
 mod service_refusals;
 mod store;
 
+mod registry_uploads;
+
 /// Real parts for tests to stand on.
 mod support {
     pub mod client;
