@@ -355,4 +355,70 @@ pub mod server {
 
     /// The service: shared state, routes, start and end.
     pub mod app;
+
+    /// Bytes between HTTP and the disk.
+    pub mod body;
+
+    /// `/v2/`: the embedded registry.
+    pub mod registry;
+
+    /// What the registry answers when it says no.
+    pub mod registry_error;
+
+    /// Which bytes of a blob are asked for.
+    pub mod registry_range;
+
+    /// Manifests, given and taken.
+    pub mod registry_manifests;
+
+    /// Blobs, taken.
+    pub mod registry_uploads;
+}
+
+/// Floor 4: the command line.
+pub mod cli {
+    /// What can be typed.
+    pub mod args;
+
+    /// What it means here.
+    pub mod settings;
+
+    /// How the program speaks.
+    pub mod say;
+
+    /// What commands print about images.
+    pub mod report;
+
+    /// Opening what users name.
+    pub mod open;
+
+    /// `hs build`.
+    pub mod build;
+
+    /// `hs inspect`.
+    pub mod inspect;
+
+    /// `hs pull`.
+    pub mod pull;
+
+    /// `hs run`.
+    pub mod run;
+
+    /// A container of podman's.
+    pub mod container;
+
+    /// Asking a running model.
+    pub mod predict;
+
+    /// A service, as its client.
+    pub mod service;
+
+    /// `hs upload`.
+    pub mod upload;
+
+    /// `hs base`.
+    pub mod base;
+
+    /// `hs contract`.
+    pub mod contract;
 }

@@ -85,6 +85,8 @@ pub(super) struct Host {
     answered: AtomicBool,
     /// The largest request body that it has not refused; all, until it refuses one.
     pub(super) body_bytes_max: AtomicU64,
+    /// The size of a chunk where it asks for nothing else.
+    pub(super) chunk_bytes: u64,
 }
 
 /// A request to a registry.
@@ -158,6 +160,7 @@ impl Registries {
             wire: Wire::new(address, settings.patience, clients),
             tokens: Tokens::new(CredentialSources::new(registry, host_settings, settings)),
             answered: AtomicBool::new(false),
+            chunk_bytes: settings.chunk_bytes,
             body_bytes_max: AtomicU64::new(
                 BODY_BYTES_MAX_KNOWN.iter().find(|(known, _)| *known == registry).map_or(u64::MAX, |(_, most)| *most),
             ),

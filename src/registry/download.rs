@@ -256,7 +256,12 @@ impl Download {
         let scopes = endpoint.scopes();
         let url = endpoint.url(&format!("blobs/{}", self.digest))?;
         let call = Call { action: &self.action, method: Method::GET, url, headers, payload: Payload::Empty, scopes: &scopes };
-        let answered = endpoint.host.try_once(&call, &[StatusCode::OK, StatusCode::PARTIAL_CONTENT]).await?;
+        let good = [StatusCode::OK, StatusCode::PARTIAL_CONTENT, StatusCode::RANGE_NOT_SATISFIABLE];
+        let answered = endpoint.host.try_once(&call, &good).await?;
+        if answered.response.status() == StatusCode::RANGE_NOT_SATISFIABLE {
+            let found = format!("and the registry has none after {}", self.range.start);
+            return Err(RegistryError::OtherSize { action: self.action.clone(), expected_bytes: self.size_bytes, found });
+        }
         let response = answered.response;
         let partial = response.status() == StatusCode::PARTIAL_CONTENT;
         if partial && range_start(response.headers()) != Some(self.range.start) {

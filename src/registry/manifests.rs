@@ -106,7 +106,7 @@ impl Repository {
         }
     }
 
-    /// The tags of the repository, as the registry orders them.
+    /// The tags of the repository, sorted: the specification says so, and not all registries do it.
     pub async fn tags(&self) -> Result<Vec<String>, RegistryError> {
         self.origin.tags().await
     }
@@ -171,6 +171,7 @@ impl Endpoint {
             }
         }
         tags.truncate(TAGS_MAX);
+        tags.sort();
         Ok(tags)
     }
 }

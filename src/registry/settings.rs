@@ -70,6 +70,8 @@ pub struct RegistrySettings {
     pub ca_files: Vec<PathBuf>,
     /// The proxies of the environment.
     pub proxies: Proxies,
+    /// The size of a chunk, where a blob has to be pushed in chunks and the registry asks for nothing else.
+    pub chunk_bytes: u64,
     /// What we call ourselves.
     pub user_agent: String,
     /// How long we wait and how often we try.
@@ -84,6 +86,8 @@ impl Default for RegistrySettings {
             helper_search_path: None,
             ca_files: Vec::new(),
             proxies: Proxies::default(),
+            // Large enough that the round trips between chunks do not show.
+            chunk_bytes: 64 << 20,
             user_agent: concat!("lamina/", env!("CARGO_PKG_VERSION")).to_owned(),
             patience: Patience::default(),
         }

@@ -22,9 +22,6 @@ use super::wire::{BodyStream, Payload};
 use crate::fault::Failure;
 use crate::oci::digest::Digest;
 
-/// The size of a chunk where nothing smaller is asked for: large enough that the round trips between chunks do not show.
-const CHUNK_BYTES: u64 = 64 << 20;
-
 /// The smallest request body that is tried after a larger one was refused: below, it is not the size.
 const BODY_BYTES_LEAST: u64 = 1 << 20;
 
@@ -81,6 +78,7 @@ impl Repository {
             in_chunks: false,
             chunks_refused: false,
             range_refused_at: None,
+            digest_refused: false,
             tries: endpoint.host.tries(),
             sent_bytes: AtomicU64::new(0),
         };
@@ -111,6 +109,7 @@ struct Upload<'a> {
     chunks_refused: bool,
     /// The offset at which a chunk was last refused.
     range_refused_at: Option<u64>,
+    digest_refused: bool,
     tries: Tries,
     sent_bytes: AtomicU64,
 }
@@ -171,7 +170,7 @@ impl Upload<'_> {
         }
         while self.has_bytes < self.size_bytes {
             let Some(session) = self.session.clone() else { break };
-            let chunk_bytes = CHUNK_BYTES.min(body_bytes_max).max(session.chunk_bytes_min).max(1);
+            let chunk_bytes = self.endpoint.host.chunk_bytes.min(body_bytes_max).max(session.chunk_bytes_min).max(1);
             let end = self.size_bytes.min(self.has_bytes.saturating_add(chunk_bytes));
             self.send(self.has_bytes..end, Part::Chunk, &session).await?;
         }
@@ -231,14 +230,13 @@ impl Upload<'_> {
     fn after(&mut self, error: &RegistryError) -> Next {
         let broke = matches!(error, RegistryError::Unreachable { trouble: Trouble::Torn, .. } | RegistryError::Stalled { .. });
         // A body that broke once may break at the same place again: smaller ones lose less.
-        self.in_chunks |= broke && self.size_bytes > CHUNK_BYTES && !self.chunks_refused;
+        self.in_chunks |= broke && self.size_bytes > self.endpoint.host.chunk_bytes && !self.chunks_refused;
         let Some(answer) = error.answer() else {
             let lies = matches!(error, RegistryError::Protocol { .. }) && self.session.is_none();
             let worth = lies || error.fault().is_transient();
             return if worth { self.tries.pause(error).map_or(Next::GiveUp, Next::GoOn) } else { Next::GiveUp };
         };
-        // The session is gone, or what came of the blob was not it.
-        let lost = ["BLOB_UPLOAD_UNKNOWN", "BLOB_UPLOAD_INVALID", "DIGEST_INVALID"].iter().any(|code| answer.has_code(code));
+        let lost = answer.has_code("BLOB_UPLOAD_UNKNOWN") || answer.has_code("BLOB_UPLOAD_INVALID");
         match answer.status {
             _ if answer.is_transient() => self.tries.pause(error).map_or(Next::GiveUp, Next::GoOn),
             StatusCode::PAYLOAD_TOO_LARGE => self.smaller_bodies(),
@@ -255,6 +253,11 @@ impl Upload<'_> {
             StatusCode::NOT_FOUND if self.session.is_some() && !answer.has_code("NAME_UNKNOWN") => {
                 self.tries.pause(error).map_or(Next::GiveUp, Next::BeginAgain)
             }
+            // What came was not the blob: spoilt on the way, or else the source is not what it says, and it stays that.
+            _ if answer.has_code("DIGEST_INVALID") && !self.digest_refused => {
+                self.digest_refused = true;
+                self.tries.pause(error).map_or(Next::GiveUp, Next::BeginAgain)
+            }
             _ if lost => self.tries.pause(error).map_or(Next::GiveUp, Next::BeginAgain),
             _ => Next::GiveUp,
         }
@@ -262,10 +265,10 @@ impl Upload<'_> {
 
     /// The body was too large: remembers that for the registry. Smaller ones are tried in a new session.
     fn smaller_bodies(&mut self) -> Next {
-        let known = &self.endpoint.host.body_bytes_max;
-        let refused_bytes = known.load(Ordering::Relaxed).min(if self.in_chunks { CHUNK_BYTES } else { self.size_bytes });
-        let smaller_bytes = if refused_bytes > CHUNK_BYTES { CHUNK_BYTES } else { refused_bytes / 2 };
-        if smaller_bytes < BODY_BYTES_LEAST {
+        let (known, chunk_bytes) = (&self.endpoint.host.body_bytes_max, self.endpoint.host.chunk_bytes);
+        let refused_bytes = known.load(Ordering::Relaxed).min(if self.in_chunks { chunk_bytes } else { self.size_bytes });
+        let smaller_bytes = if refused_bytes > chunk_bytes { chunk_bytes } else { refused_bytes / 2 };
+        if refused_bytes <= chunk_bytes && smaller_bytes < BODY_BYTES_LEAST {
             return Next::GiveUp;
         }
         known.fetch_min(smaller_bytes, Ordering::Relaxed);

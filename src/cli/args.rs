@@ -1,0 +1,305 @@
+//! What can be typed: the command line as a value.
+//!
+//! Only words: no file is opened and nothing is looked up here, so that `--help` and completions work anywhere. What the words mean on this machine is
+//! `settings.rs`. Every option can also come from an `HS_*` variable where that makes sense for a whole machine.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Builds OCI images for machine-learning models: no Docker, no root.
+#[derive(Debug, Parser)]
+#[command(name = "hs", version, max_term_width = 100, propagate_version = true)]
+pub struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// Options of every command.
+    #[command(flatten)]
+    pub global: Global,
+}
+
+/// Options of every command.
+#[derive(Clone, Debug, Args)]
+pub struct Global {
+    /// How results are printed: JSON is one document on standard output.
+    #[arg(long, global = true, env = "HS_OUTPUT", value_enum, default_value_t = OutputForm::Text)]
+    pub output: OutputForm,
+    /// Say more; twice for everything.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+    /// Say only what is asked for and what fails.
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+    /// When to use colour.
+    #[arg(long, global = true, env = "HS_COLOR", value_enum, default_value_t = Color::Auto)]
+    pub color: Color,
+    /// The config file.
+    #[arg(long, global = true, env = "HS_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The data folder: imported bases and, for `hs serve`, everything.
+    #[arg(long, global = true, env = "HS_DATA_DIR", value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+}
+
+/// How results are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OutputForm {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// When to use colour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    /// On a terminal.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// The main job on embedded defaults: a service, its registry, an example model, its page.
+    Demo(DemoArguments),
+    /// Run the service: HTTP API, registry, pages.
+    Serve(ServeArguments),
+    /// Send a model folder to a service and wait for its image.
+    Upload(UploadArguments),
+    /// Build the image of a model folder here, with no service.
+    Build(BuildArguments),
+    /// Start a model locally with podman, ask it for a prediction, show the answer.
+    Run(RunArguments),
+    /// Get a model's files and contract back out of an image, verified.
+    Pull(PullArguments),
+    /// Show what an image is: base, layers, labels, contract.
+    Inspect(InspectArguments),
+    /// Work with contracts by themselves.
+    #[command(subcommand)]
+    Contract(ContractCommand),
+    /// Work with runtime bases.
+    #[command(subcommand)]
+    Base(BaseCommand),
+    /// Print the completion script of a shell.
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// `hs demo`.
+#[derive(Debug, Args)]
+pub struct DemoArguments {
+    /// End when the example is built, rather than serving until Ctrl-C.
+    #[arg(long)]
+    pub exit: bool,
+    /// Also run the image and ask it for a prediction.
+    #[arg(long)]
+    pub run: bool,
+    /// Where to listen.
+    #[arg(long, default_value = "127.0.0.1:8080", env = "HS_LISTEN", value_name = "ADDRESS")]
+    pub listen: SocketAddr,
+}
+
+/// `hs serve`.
+#[derive(Debug, Args)]
+pub struct ServeArguments {
+    /// Where to listen.
+    #[arg(long, default_value = "127.0.0.1:8080", env = "HS_LISTEN", value_name = "ADDRESS")]
+    pub listen: SocketAddr,
+    /// Send images to this registry, `host/prefix`, rather than keep them in the embedded one.
+    #[arg(long, env = "HS_REGISTRY", value_name = "HOST/PREFIX")]
+    pub registry: Option<String>,
+    /// How this service is called from outside, `host[:port]`, in references to its embedded registry.
+    #[arg(long, env = "HS_PUBLIC_HOST", value_name = "HOST")]
+    pub public_host: Option<String>,
+    /// How many builds run at once.
+    #[arg(long, default_value_t = 2, env = "HS_WORKERS", value_name = "N")]
+    pub workers: usize,
+}
+
+/// What can be said about a model beside its folder.
+#[derive(Clone, Debug, Default, Args)]
+pub struct ModelArguments {
+    /// The model's name; wins over serving.yaml.
+    #[arg(long)]
+    pub name: Option<String>,
+    /// The model's type, as in `python:3.11`; wins over serving.yaml.
+    #[arg(long, alias = "model_type", value_name = "KIND:VERSION")]
+    pub model_type: Option<String>,
+    /// The base: a known runtime, a reference, a layout `oci:DIR:TAG`, or `scratch`.
+    #[arg(long, value_name = "REF")]
+    pub runtime: Option<String>,
+    /// The contract file; wins over serving.yaml.
+    #[arg(long, value_name = "FILE")]
+    pub contract: Option<PathBuf>,
+    /// A description for people.
+    #[arg(long)]
+    pub description: Option<String>,
+    /// Build without a contract where none is found.
+    #[arg(long)]
+    pub no_contract: bool,
+    /// Let links leave the model folder.
+    #[arg(long)]
+    pub follow_links: bool,
+}
+
+/// `hs upload`.
+#[derive(Debug, Args)]
+pub struct UploadArguments {
+    /// The model folder.
+    #[arg(default_value = ".")]
+    pub folder: PathBuf,
+    /// The service's host.
+    #[arg(long, env = "HS_HOST", conflicts_with = "server")]
+    pub host: Option<String>,
+    /// The service's port.
+    #[arg(long, env = "HS_PORT", conflicts_with = "server")]
+    pub port: Option<u16>,
+    /// The service's URL.
+    #[arg(long, env = "HS_SERVER", value_name = "URL")]
+    pub server: Option<String>,
+    /// Return when the service has the model, without waiting for the image.
+    #[arg(long = "async")]
+    pub no_wait: bool,
+    /// What is said about the model.
+    #[command(flatten)]
+    pub model: ModelArguments,
+}
+
+/// `hs build`.
+#[derive(Debug, Args)]
+pub struct BuildArguments {
+    /// The model folder.
+    #[arg(default_value = ".")]
+    pub folder: PathBuf,
+    /// The version, as it stands in the image's label.
+    #[arg(long)]
+    pub version: Option<String>,
+    /// Build for this platform only; may be given more than once.
+    #[arg(long, value_name = "OS/ARCH")]
+    pub platform: Vec<String>,
+    /// Where the image goes: `host/repository:tag`, `oci:DIR:TAG`, `oci-archive:FILE:TAG`, `docker-archive:FILE:REF`; may be given more than once.
+    #[arg(long, value_name = "DEST")]
+    pub to: Vec<String>,
+    /// Where the payload goes in the image.
+    #[arg(long, default_value = "hydro", value_parser = ["hydro", "modelcar"])]
+    pub layout: String,
+    /// The contract's dialect; the runtime's by default.
+    #[arg(long, value_name = "v1|v2|v3")]
+    pub dialect: Option<String>,
+    /// Say what would be built and sent, and send nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Show which file goes in which layer, and why.
+    #[arg(long)]
+    pub explain: bool,
+    /// What is said about the model.
+    #[command(flatten)]
+    pub model: ModelArguments,
+}
+
+/// `hs run`.
+#[derive(Debug, Args)]
+pub struct RunArguments {
+    /// A model folder or an image.
+    #[arg(default_value = ".")]
+    pub what: String,
+    /// The signature to ask; the first one by default.
+    #[arg(long)]
+    pub signature: Option<String>,
+    /// Only print the command that starts it.
+    #[arg(long)]
+    pub print: bool,
+    /// Leave it running until Ctrl-C.
+    #[arg(long)]
+    pub keep: bool,
+    /// The podman to call, with its own options.
+    #[arg(long, env = "HS_PODMAN", default_value = "podman", value_name = "COMMAND")]
+    pub podman: String,
+    /// More options for `podman run`; with `--network=host` the model listens on the host itself.
+    #[arg(long, env = "HS_PODMAN_RUN", default_value = "", value_name = "OPTIONS", allow_hyphen_values = true)]
+    pub podman_run: String,
+    /// What is said about the model, where it is a folder.
+    #[command(flatten)]
+    pub model: ModelArguments,
+}
+
+/// `hs pull`.
+#[derive(Debug, Args)]
+pub struct PullArguments {
+    /// The image.
+    pub image: String,
+    /// The folder to make.
+    pub folder: PathBuf,
+    /// Which image of an index.
+    #[arg(long, value_name = "OS/ARCH")]
+    pub platform: Option<String>,
+}
+
+/// `hs inspect`.
+#[derive(Debug, Args)]
+pub struct InspectArguments {
+    /// The image.
+    pub image: String,
+    /// Which image of an index.
+    #[arg(long, value_name = "OS/ARCH")]
+    pub platform: Option<String>,
+}
+
+/// `hs contract …`.
+#[derive(Debug, Subcommand)]
+pub enum ContractCommand {
+    /// Compile a contract's text into `contract.protobin`.
+    Compile {
+        /// The text.
+        file: PathBuf,
+        /// Where the binary goes.
+        #[arg(short = 'o', long = "out", value_name = "OUT")]
+        out: PathBuf,
+        /// The dialect.
+        #[arg(long, default_value = "v1")]
+        dialect: String,
+        /// Set the model's name in it.
+        #[arg(long)]
+        name: Option<String>,
+    },
+    /// Show a contract: of a file or of a model folder.
+    Show {
+        /// A `.prototxt`, a `.protobin`, or a model folder.
+        #[arg(default_value = ".")]
+        what: PathBuf,
+    },
+}
+
+/// `hs base …`.
+#[derive(Debug, Subcommand)]
+pub enum BaseCommand {
+    /// Import a runtime base from root file system tars, a layout, an archive or a registry.
+    Import(BaseImportArguments),
+    /// The runtimes that are known, and which of them are here.
+    List,
+}
+
+/// `hs base import`.
+#[derive(Debug, Args)]
+pub struct BaseImportArguments {
+    /// `name:version`, as in the runtime list.
+    #[arg(long)]
+    pub name: String,
+    /// The image config to start from (JSON: `architecture`, `os`, `config`); for tars.
+    #[arg(long, value_name = "FILE")]
+    pub image_config: Option<PathBuf>,
+    /// Where it goes, in the place of the data folder's store.
+    #[arg(long, value_name = "DEST")]
+    pub to: Vec<String>,
+    /// Root file system tars, each a layer, in order; or one image (`oci:…`, `oci-archive:…`, a reference).
+    #[arg(required = true)]
+    pub sources: Vec<String>,
+}

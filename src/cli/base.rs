@@ -1,0 +1,169 @@
+//! `hs base …`: runtime bases on this machine.
+//!
+//! `import` makes an image of root file system tars, or takes one from a layout, an archive or a registry, and puts it into the data folder's store (or
+//! wherever `--to` says) under the runtime's name. `list` shows what is known and what is here. Making the tars is the recipes' work (`base-images/`).
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::args::{BaseCommand, BaseImportArguments};
+use super::say::{Voice, size};
+use super::settings::Settings;
+use crate::build::base::Places;
+use crate::disk::destination::Destination;
+use crate::disk::seal::{self, SealError};
+use crate::disk::store::Store;
+use crate::fault::{Failure, Fault};
+use crate::oci::base_image;
+use crate::oci::image::{ImageSet, Purpose, SealedLayer};
+use crate::oci::location::Location;
+use crate::progress::Event;
+use crate::registry::copy::{self, Target};
+use crate::registry::source::{Source, load};
+
+/// Why a base command cannot be done.
+#[derive(Debug, thiserror::Error)]
+pub enum BaseCommandError {
+    /// No `name:version`.
+    #[error("`{0}` names no base: expected `name:version`, as in `serving-runtime-python:3.11`")]
+    Name(String),
+    /// Tars without a config.
+    #[error("root file system tars need an image config that says what runs in them")]
+    NoConfig,
+    /// Several images.
+    #[error("`{0}` is an image; one image is imported at a time, and not together with tars")]
+    Mixed(String),
+    /// A file cannot be read.
+    #[error("reading `{}`", .path.display())]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A tar cannot become a layer.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+    /// No place for the layers.
+    #[error("making a temporary folder")]
+    Scratch(#[source] io::Error),
+    /// Work in the background died.
+    #[error("making the layers stopped")]
+    Stopped(#[source] tokio::task::JoinError),
+}
+
+impl Failure for BaseCommandError {
+    fn fault(&self) -> Fault {
+        match self {
+            BaseCommandError::Name(_) | BaseCommandError::NoConfig | BaseCommandError::Mixed(_) | BaseCommandError::Read { .. } => Fault::Usage,
+            BaseCommandError::Seal(error) => error.fault(),
+            BaseCommandError::Scratch(_) | BaseCommandError::Stopped(_) => Fault::Ours,
+        }
+    }
+
+    fn remedy(&self) -> Option<String> {
+        matches!(self, BaseCommandError::NoConfig).then(|| "give it with `--image-config FILE`".to_owned())
+    }
+}
+
+/// Runs `hs base …`.
+pub async fn run(command: &BaseCommand, settings: &Settings, voice: &Voice) -> Result<(), Box<dyn Failure>> {
+    match command {
+        BaseCommand::Import(arguments) => import(arguments, settings, voice).await,
+        BaseCommand::List => list(settings, voice),
+    }
+}
+
+async fn import(arguments: &BaseImportArguments, settings: &Settings, voice: &Voice) -> Result<(), Box<dyn Failure>> {
+    let (name, version) = arguments.name.split_once(':').ok_or_else(|| BaseCommandError::Name(arguments.name.clone()))?;
+    let targets: Vec<Location> = arguments.to.iter().map(|text| text.parse()).collect::<Result<_, _>>()?;
+    let places = settings.places()?;
+    let scratch = tempfile::Builder::new().prefix("hs-base-").tempdir().map_err(BaseCommandError::Scratch)?;
+    let (images, source) = images(arguments, settings, &places, scratch.path(), voice).await?;
+    let mut put = Vec::new();
+    let opened: Vec<(String, Target)> = if targets.is_empty() {
+        let destination = Destination::Store { store: settings.store()?, repository: name.to_owned(), tag: Some(version.to_owned()) };
+        vec![(arguments.name.clone(), Target::Local(destination))]
+    } else {
+        let open = |location: &Location| Ok((location.to_string(), Target::open(location, &places.registries)?));
+        targets.iter().map(open).collect::<Result<_, copy::CopyError>>()?
+    };
+    for (text, target) in opened {
+        copy::copy(&images, &source, target, &voice.listener()).await?;
+        put.push(text);
+    }
+    let bytes: u64 = images.images.iter().flat_map(|image| &image.layers).map(|layer| layer.descriptor.size_bytes).sum();
+    let document = json!({"name": arguments.name, "digest": images.top().digest, "references": put, "size_bytes": bytes});
+    let text = format!("{}\n{}\n{} in {}", arguments.name, images.top().digest, size(bytes), put.join(", "));
+    voice.result(&document, &text)?;
+    Ok(())
+}
+
+async fn images(
+    arguments: &BaseImportArguments,
+    settings: &Settings,
+    places: &Places,
+    scratch: &Path,
+    voice: &Voice,
+) -> Result<(ImageSet, Source), Box<dyn Failure>> {
+    let tars: Vec<PathBuf> = arguments.sources.iter().map(PathBuf::from).filter(|path| path.is_file()).collect();
+    if tars.len() == arguments.sources.len() {
+        return Ok((of_tars(arguments, tars, settings, scratch, voice).await?, Source::Nowhere));
+    }
+    let [text] = arguments.sources.as_slice() else {
+        let image = arguments.sources.iter().find(|text| !Path::new(text).is_file()).unwrap_or(&arguments.sources[0]);
+        return Err(BaseCommandError::Mixed(image.clone()).into());
+    };
+    let location: Location = text.parse()?;
+    let (source, key) = Source::open(&location, &places.registries).await?;
+    let images = load(&source, &key, None).await?;
+    Ok((images, source))
+}
+
+async fn of_tars(
+    arguments: &BaseImportArguments,
+    tars: Vec<PathBuf>,
+    settings: &Settings,
+    scratch: &Path,
+    voice: &Voice,
+) -> Result<ImageSet, Box<dyn Failure>> {
+    let path = arguments.image_config.clone().ok_or(BaseCommandError::NoConfig)?;
+    let start = fs::read(&path).map_err(|source| BaseCommandError::Read { path, source })?;
+    let (listener, scratch) = (voice.listener(), scratch.to_owned());
+    listener(Event::Stage("Making layers of the root file systems".to_owned()));
+    let seal_all = move || -> Result<Vec<SealedLayer>, SealError> {
+        let total = tars.iter().filter_map(|tar| fs::metadata(tar).ok()).map(|metadata| metadata.len()).sum();
+        listener(Event::Expect { bytes: total });
+        let advance = |bytes| listener(Event::Advance { bytes });
+        tars.iter().map(|tar| seal::seal_tar(tar, Purpose::Base, &scratch, &advance)).collect()
+    };
+    let layers = tokio::task::spawn_blocking(seal_all).await.map_err(BaseCommandError::Stopped)?.map_err(BaseCommandError::Seal)?;
+    let seconds = i64::try_from(settings.epoch_s).unwrap_or_default();
+    let created = jiff::Timestamp::from_second(seconds).unwrap_or(jiff::Timestamp::UNIX_EPOCH).to_string();
+    Ok(ImageSet { index: None, images: vec![base_image::assemble(&start, &layers, &created)?] })
+}
+
+fn list(settings: &Settings, voice: &Voice) -> Result<(), Box<dyn Failure>> {
+    let store = settings.places()?.store;
+    let mut rows: Vec<Value> = Vec::new();
+    let mut text = String::new();
+    for runtime in &settings.runtimes.runtimes {
+        let digest = imported(store.as_ref(), &runtime.name, &runtime.version);
+        let here = digest.as_ref().map_or("not imported".to_owned(), Clone::clone);
+        let _ = writeln!(text, "{:36} {:12} {here}", runtime.full_name(), runtime.model_types.join(","));
+        rows.push(json!({"name": runtime.full_name(), "reference": runtime.reference, "model_types": runtime.model_types,
+                         "platforms": runtime.platforms, "contract_dialect": runtime.contract_dialect.to_string(), "imported": digest}));
+    }
+    voice.result(&json!({"runtimes": rows}), &text)?;
+    Ok(())
+}
+
+fn imported(store: Option<&Arc<Store>>, name: &str, version: &str) -> Option<String> {
+    Some(store?.manifest(name, version).ok()??.digest.to_string())
+}

@@ -1,0 +1,172 @@
+//! `hs build [DIR]`: the image of a model folder, with no service.
+//!
+//! Read the folder, build, copy to each destination, print. The work is `build::recipe` and `registry::copy`; here is only what the command line adds: parsing
+//! destinations, `--dry-run`, `--explain`, the report.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use serde_json::{Value, json};
+
+use super::args::BuildArguments;
+use super::open;
+use super::report;
+use super::say::{Voice, size};
+use super::settings::Settings;
+use crate::build::recipe::{self, Built, Request};
+use crate::contract::wire::Dialect;
+use crate::fault::{Failure, Fault};
+use crate::model::intake::Model;
+use crate::model::plan::Layout;
+use crate::oci::digest::Digest;
+use crate::oci::location::Location;
+use crate::oci::path::TreePath;
+use crate::oci::platform::Platform;
+use crate::progress::Transfer;
+use crate::registry::copy::{self, Target};
+
+/// A path prefix in the explanation of a layer: how many files are named before the rest is counted.
+const FILES_SHOWN_MAX: usize = 8;
+
+/// Why the command cannot be done.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildCommandError {
+    /// No place for compressed layers.
+    #[error("making a temporary folder")]
+    Scratch(#[source] std::io::Error),
+    /// A word that names no layout.
+    #[error("`{0}` is no layout: `hydro` or `modelcar`")]
+    Layout(String),
+}
+
+impl Failure for BuildCommandError {
+    fn fault(&self) -> Fault {
+        match self {
+            BuildCommandError::Layout(_) => Fault::Usage,
+            BuildCommandError::Scratch(_) => Fault::Ours,
+        }
+    }
+}
+
+/// A model folder and the image that was built of it.
+pub struct Outcome {
+    /// The model.
+    pub model: Model,
+    /// The image.
+    pub built: Built,
+    /// What the rules left out of the folder.
+    pub left_out: Vec<TreePath>,
+    /// Where the compressed layers are until the value is dropped.
+    pub scratch: tempfile::TempDir,
+}
+
+/// Runs `hs build`.
+pub async fn run(arguments: &BuildArguments, settings: &Settings, voice: &Voice) -> Result<(), Box<dyn Failure>> {
+    let started = Instant::now();
+    let locations: Vec<Location> = arguments.to.iter().map(|text| text.parse()).collect::<Result<_, _>>()?;
+    let outcome = build(arguments, settings, voice).await?;
+    let mut transfer = Transfer::default();
+    let mut references = Vec::new();
+    if !arguments.dry_run {
+        let places = settings.places()?;
+        for location in &locations {
+            let target = Target::open(location, &places.registries)?;
+            let moved = copy::copy(&outcome.built.images, &outcome.built.source, target, &voice.listener()).await?;
+            transfer.merge(moved);
+            references.push(location.to_string());
+        }
+    }
+    let document = document(&outcome, arguments, &references, transfer, started.elapsed().as_millis());
+    voice.result(&document, &text(&outcome, arguments, &references, transfer))?;
+    Ok(())
+}
+
+/// Builds the image of a folder; nothing is sent.
+pub async fn build(arguments: &BuildArguments, settings: &Settings, voice: &Voice) -> Result<Outcome, Box<dyn Failure>> {
+    let platforms: Vec<Platform> = arguments.platform.iter().map(|text| text.parse()).collect::<Result<_, _>>()?;
+    let dialect: Option<Dialect> = arguments.dialect.as_deref().map(str::parse).transpose()?;
+    let layout = Layout::from_word(&arguments.layout).ok_or_else(|| BuildCommandError::Layout(arguments.layout.clone()))?;
+    let (folder, words, of_machine) = (arguments.folder.clone(), arguments.model.clone(), settings.clone());
+    let read = tokio::task::spawn_blocking(move || open::folder(&folder, &words, &of_machine)).await;
+    let open::ReadFolder { model, left_out, .. } = read.map_err(recipe::BuildError::Stopped)??;
+    for path in &left_out {
+        voice.note(&format!("  left out: {path}"));
+    }
+    let scratch = tempfile::Builder::new().prefix("hs-build-").tempdir().map_err(BuildCommandError::Scratch)?;
+    let request = Request {
+        version: arguments.version.clone(),
+        runtimes: settings.runtimes.clone(),
+        platforms,
+        layout,
+        dialect,
+        epoch_s: settings.epoch_s,
+        scratch: scratch.path().to_owned(),
+    };
+    let built = recipe::build(&model, &request, &settings.places()?, &voice.listener()).await?;
+    Ok(Outcome { model, built, left_out, scratch })
+}
+
+fn document(outcome: &Outcome, arguments: &BuildArguments, references: &[String], transfer: Transfer, duration_ms: u128) -> Value {
+    let (model, built) = (&outcome.model, &outcome.built);
+    let base = built.base.as_ref().map(|(name, digest)| json!({"name": name, "digest": digest}));
+    let contract = model.contract.as_ref().zip(built.contract.as_ref()).map(|(found, written)| {
+        json!({"source": found.source, "digest": Digest::of(&written.bytes), "dialect": written.dialect.to_string()})
+    });
+    json!({
+        "name": model.name,
+        "version": arguments.version,
+        "digest": built.images.top().digest,
+        "references": references,
+        "base": base,
+        "model_type": model.model_type,
+        "contract": contract,
+        "images": built.images.images.iter().map(report::image).collect::<Vec<_>>(),
+        "transfer": transfer,
+        "left_out": outcome.left_out,
+        "warnings": built.warnings,
+        "duration_ms": u64::try_from(duration_ms).unwrap_or(u64::MAX),
+    })
+}
+
+fn text(outcome: &Outcome, arguments: &BuildArguments, references: &[String], transfer: Transfer) -> String {
+    let mut out = String::new();
+    let built = &outcome.built;
+    let version = arguments.version.as_ref().map(|version| format!(" version {version}")).unwrap_or_default();
+    let _ = writeln!(out, "{}{version}", outcome.model.name);
+    let _ = writeln!(out, "{}", built.images.top().digest);
+    if arguments.explain {
+        explain(outcome, &mut out);
+    }
+    for reference in references {
+        let _ = writeln!(out, "{reference}");
+    }
+    if !references.is_empty() {
+        let Transfer { sent_bytes, mounted_bytes, skipped_bytes } = transfer;
+        let _ = writeln!(out, "sent {}, mounted {}, there already {}", size(sent_bytes), size(mounted_bytes), size(skipped_bytes));
+    } else if arguments.dry_run && !arguments.to.is_empty() {
+        let _ = writeln!(out, "dry run: nothing was sent to {}", arguments.to.join(", "));
+    }
+    out
+}
+
+/// Which file is in which layer; the rule itself stands in `model/plan.rs`.
+fn explain(outcome: &Outcome, out: &mut String) {
+    use crate::oci::image::LayerSource;
+    let Some(image) = outcome.built.images.images.first() else { return };
+    for layer in &image.layers {
+        let why = match (&layer.source, layer.purpose.word()) {
+            (LayerSource::Elsewhere, _) => "of the base, as it is",
+            (_, "contract") => "the contract, alone so that it can be read and replaced by itself",
+            (LayerSource::File(_), _) => "small files, chosen by a hash of their path, compressed",
+            _ => "a large file, as it is: weights do not shrink",
+        };
+        let _ = writeln!(out, "  {} {:>12}  {}: {why}", layer.descriptor.digest.short(), size(layer.descriptor.size_bytes), layer.purpose.word());
+        if let LayerSource::Recipe(recipe) = &layer.source {
+            let paths: Vec<PathBuf> = recipe.entries().iter().map(|entry| entry.path.as_str().into()).collect();
+            for path in paths.iter().rev().take(FILES_SHOWN_MAX) {
+                let _ = writeln!(out, "      /{}", path.display());
+            }
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! `hs run [DIR|REF]`: start a model locally, ask it something, show the answer.
+//!
+//! A folder is built into a layout first; then podman runs the image, a sample made from the contract is sent over gRPC, the answer is printed and the
+//! container is stopped. Without podman, the command that would start it is printed. Nothing stays: the container is removed, the layout too.
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+
+use super::args::{BuildArguments, RunArguments};
+use super::build;
+use super::container::{self, Container};
+use super::inspect;
+use super::open;
+use super::predict::{self, PredictError};
+use super::say::Voice;
+use super::settings::Settings;
+use crate::contract::contract::{Contract, Signature};
+use crate::contract::sample;
+use crate::contract::tensor;
+use crate::fault::{Failure, Fault};
+use crate::oci::image::Purpose;
+use crate::oci::location::Location;
+use crate::proto::hydrosphere::tensorflow::serving::{PredictRequest, PredictResponse};
+use crate::registry::copy::{self, Target};
+
+/// How long a model may take until it listens: frameworks take their time to load.
+const START_S: u64 = 120;
+
+/// Why a model cannot be run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// podman cannot be started.
+    #[error("starting `{program}`")]
+    Podman {
+        /// What was called.
+        program: String,
+        /// Why it does not start.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The container ended by itself.
+    #[error("the container ended before the model answered ({status}); it said: {output}")]
+    Ended {
+        /// Its exit status.
+        status: String,
+        /// The end of its output.
+        output: String,
+    },
+    /// It never listened.
+    #[error("the model did not listen on port {port} within {START_S} s")]
+    Silent {
+        /// The port.
+        port: u16,
+    },
+    /// It does not answer, or it refuses.
+    #[error(transparent)]
+    Predict(#[from] PredictError),
+    /// There is no contract to make a sample of.
+    #[error("`{0}` has no contract, so there is nothing to ask")]
+    NoContract(String),
+    /// The signature is not in the contract.
+    #[error("the contract has no signature `{asked}`; it has {known}")]
+    NoSignature {
+        /// What was asked for.
+        asked: String,
+        /// What there is.
+        known: String,
+    },
+    /// No port is free.
+    #[error("finding a free port")]
+    Port(#[source] std::io::Error),
+}
+
+impl Failure for RunError {
+    fn fault(&self) -> Fault {
+        match self {
+            RunError::NoContract(_) => Fault::Invalid,
+            RunError::NoSignature { .. } => Fault::Usage,
+            RunError::Ended { .. } | RunError::Silent { .. } => Fault::Remote,
+            RunError::Predict(error) => error.fault(),
+            RunError::Podman { .. } | RunError::Port(_) => Fault::Ours,
+        }
+    }
+
+    fn remedy(&self) -> Option<String> {
+        match self {
+            RunError::Ended { output, .. } if output.contains("setting rlimit") => {
+                Some("pass limits that this host allows: `HS_PODMAN_RUN=\"--ulimit nofile=1024:1024 --ulimit nproc=1024:1024\"`".to_owned())
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Runs `hs run`.
+pub async fn run(arguments: &RunArguments, settings: &Settings, voice: &Voice) -> Result<(), Box<dyn Failure>> {
+    let layout = tempfile::Builder::new().prefix("hs-run-").tempdir().map_err(RunError::Port)?;
+    let (image, contract) = if Path::new(&arguments.what).is_dir() {
+        of_folder(arguments, layout.path(), settings, voice).await?
+    } else {
+        of_image(arguments, settings).await?
+    };
+    let port = container::free_port().map_err(RunError::Port)?;
+    let command = container::Command::new(&arguments.podman, &arguments.podman_run, &image, port);
+    if arguments.print || !command.is_possible().await {
+        if !arguments.print {
+            voice.warn(&format!("`{}` is not to be had here; this is the command that starts the model", arguments.podman));
+        }
+        // The layout of a folder goes with this process; the command must name something that stays.
+        let shown = if Path::new(&arguments.what).is_dir() { command.of("IMAGE") } else { command.text() };
+        voice.result(&json!({"command": shown}), &shown)?;
+        return Ok(());
+    }
+    let contract = contract.ok_or_else(|| RunError::NoContract(arguments.what.clone()))?;
+    let signature = choose(&contract, arguments.signature.as_deref())?;
+    let request = sample::request(&contract.model_name, signature)?;
+    let inputs = sample::json(signature)?;
+
+    voice.note(&format!("starting: {}", command.text()));
+    let mut running = command.start().map_err(|source| RunError::Podman { program: arguments.podman.clone(), source })?;
+    let mut answer = ask(&mut running, port, request).await;
+    if answer.is_ok() && arguments.keep {
+        voice.note(&format!("the model listens on 127.0.0.1:{port}; Ctrl-C ends it"));
+        let _ = tokio::signal::ctrl_c().await;
+    }
+    let said = running.stop().await;
+    if let Err(RunError::Ended { output, .. }) = &mut answer {
+        *output = said;
+    }
+    let answer = answer?;
+    let outputs: Map<String, Value> = answer
+        .outputs
+        .iter()
+        .map(|(name, value)| Ok((name.clone(), tensor::to_json(value)?)))
+        .collect::<Result<_, tensor::TensorError>>()?;
+    let document = json!({"image": image, "signature": signature.name, "inputs": inputs, "outputs": outputs});
+    let text = format!("{} {}\n{}", signature.name, inputs, serde_json::to_string_pretty(&outputs).unwrap_or_default());
+    voice.result(&document, &text)?;
+    Ok(())
+}
+
+async fn of_folder(
+    arguments: &RunArguments,
+    layout: &Path,
+    settings: &Settings,
+    voice: &Voice,
+) -> Result<(String, Option<Contract>), Box<dyn Failure>> {
+    let words = BuildArguments {
+        folder: arguments.what.clone().into(),
+        version: None,
+        platform: Vec::new(),
+        to: Vec::new(),
+        layout: "hydro".to_owned(),
+        dialect: None,
+        dry_run: false,
+        explain: false,
+        model: arguments.model.clone(),
+    };
+    let outcome = build::build(&words, settings, voice).await?;
+    let image = format!("oci:{}:run", layout.display());
+    let target = Target::open(&image.parse::<Location>()?, &settings.places()?.registries)?;
+    copy::copy(&outcome.built.images, &outcome.built.source, target, &voice.listener()).await?;
+    Ok((image, outcome.model.contract.map(|found| found.contract)))
+}
+
+async fn of_image(arguments: &RunArguments, settings: &Settings) -> Result<(String, Option<Contract>), Box<dyn Failure>> {
+    let opened = open::image(&arguments.what, None, settings).await?;
+    let layers = opened.images.images.first().map(|image| image.layers.as_slice()).unwrap_or_default();
+    let contract = match layers.iter().find(|layer| layer.purpose == Purpose::Contract) {
+        Some(layer) => inspect::contract(&opened.source, &layer.descriptor).await?,
+        None => None,
+    };
+    Ok((arguments.what.clone(), contract))
+}
+
+fn choose<'a>(contract: &'a Contract, asked: Option<&str>) -> Result<&'a Signature, RunError> {
+    let known = || contract.signatures.iter().map(|signature| signature.name.clone()).collect::<Vec<_>>().join(", ");
+    let found = match asked {
+        Some(asked) => contract.signatures.iter().find(|signature| signature.name == asked),
+        None => contract.signatures.first(),
+    };
+    found.ok_or_else(|| RunError::NoSignature { asked: asked.unwrap_or_default().to_owned(), known: known() })
+}
+
+async fn ask(running: &mut Container, port: u16, request: PredictRequest) -> Result<PredictResponse, RunError> {
+    wait_until_it_listens(running, port).await?;
+    let channel = predict::connect(port).await?;
+    Ok(predict::predict(channel, port, request).await?)
+}
+
+/// A runtime opens its port when the model is loaded, so an answer there means that it is ready.
+async fn wait_until_it_listens(running: &mut Container, port: u16) -> Result<(), RunError> {
+    let listens = async {
+        // podman's helper accepts on a published port before the model does; that gRPC is spoken tells them apart.
+        while !predict::is_ready(port).await {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::select! {
+        () = listens => Ok(()),
+        status = running.ended() => Err(RunError::Ended { status, output: String::new() }),
+        () = tokio::time::sleep(Duration::from_secs(START_S)) => Err(RunError::Silent { port }),
+    }
+}

@@ -1,0 +1,191 @@
+//! A service, as its client: the three requests that `hs upload` needs.
+//!
+//! Speaks `/api/v2` with `?view=lamina`, in which statuses are those of the Models page. A refusal of the service arrives as its own words and its own class. Nothing
+//! of the service's code is used here: the wire is the interface.
+
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use reqwest::multipart::Form;
+use reqwest::{Client, Response, StatusCode};
+use serde_json::Value;
+
+use crate::fault::{Failure, Fault};
+use crate::registry::tls;
+
+/// The longest answer that is read: a version with its contract.
+const ANSWER_BYTES_MAX: usize = 16 << 20;
+/// The longest line of a log.
+const LINE_BYTES_MAX: usize = 1 << 20;
+/// How long a connection may take to stand.
+const CONNECT: Duration = Duration::from_secs(15);
+
+/// A service at its URL.
+#[derive(Clone, Debug)]
+pub struct Service {
+    client: Client,
+    url: String,
+}
+
+/// Why a service did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
+    /// No HTTP client can be made.
+    #[error("preparing to speak to {url}")]
+    Client {
+        /// The service.
+        url: String,
+        /// Why.
+        #[source]
+        source: reqwest::Error,
+    },
+    /// It cannot be reached, or the connection broke.
+    #[error("{operation} at {url}")]
+    Wire {
+        /// What was being done.
+        operation: &'static str,
+        /// The service.
+        url: String,
+        /// Why.
+        #[source]
+        source: reqwest::Error,
+    },
+    /// It said no.
+    #[error("{operation}: the service at {url} answered {status}: {message}")]
+    Refused {
+        /// What was being done.
+        operation: &'static str,
+        /// The service.
+        url: String,
+        /// The status.
+        status: StatusCode,
+        /// What it said.
+        message: String,
+        /// The way out, where it named one.
+        remedy: Option<String>,
+    },
+    /// What answered is no service of ours.
+    #[error("{operation}: what answers at {url} is not a model service: {problem}")]
+    Stranger {
+        /// What was being done.
+        operation: &'static str,
+        /// The service.
+        url: String,
+        /// What is wrong with its answer.
+        problem: String,
+    },
+}
+
+impl Failure for ServiceError {
+    fn fault(&self) -> Fault {
+        match self {
+            ServiceError::Client { .. } => Fault::Usage,
+            ServiceError::Wire { .. } | ServiceError::Stranger { .. } => Fault::Remote,
+            // 400 and 413 are about what was sent: the model (interface, "Exit codes").
+            ServiceError::Refused { status, .. } => match status.as_u16() {
+                400 | 413 => Fault::Invalid,
+                401 | 403 => Fault::Policy,
+                _ => Fault::Remote,
+            },
+        }
+    }
+
+    fn remedy(&self) -> Option<String> {
+        match self {
+            ServiceError::Wire { source, .. } if source.is_connect() => {
+                Some("is it running there? `hs serve` starts one; `--host`, `--port` or `--server` name another".to_owned())
+            }
+            ServiceError::Refused { remedy, .. } => remedy.clone(),
+            ServiceError::Stranger { .. } => Some("name the service with `--server URL`".to_owned()),
+            _ => None,
+        }
+    }
+}
+
+impl Service {
+    /// The service at `url`; nothing is sent.
+    pub fn new(url: &str) -> Result<Service, ServiceError> {
+        tls::install_provider();
+        let url = url.trim_end_matches('/').to_owned();
+        let builder = Client::builder().tls_certs_only(tls::bundled_authorities()).connect_timeout(CONNECT);
+        let client = builder.build().map_err(|source| ServiceError::Client { url: url.clone(), source })?;
+        Ok(Service { client, url })
+    }
+
+    /// The service's URL.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Uploads a model; answers with its version.
+    pub async fn upload(&self, form: Form) -> Result<Value, ServiceError> {
+        let operation = "uploading the model";
+        let request = self.client.post(format!("{}/api/v2/model/upload?view=lamina", self.url)).multipart(form);
+        let response = request.send().await.map_err(|source| self.wire(operation, source))?;
+        self.json(operation, response).await
+    }
+
+    /// A version as it is now.
+    pub async fn version(&self, model: &str, number: u64) -> Result<Value, ServiceError> {
+        let operation = "asking for the version";
+        let url = format!("{}/api/v2/model/version/{model}/{number}?view=lamina", self.url);
+        let response = self.client.get(url).send().await.map_err(|source| self.wire(operation, source))?;
+        self.json(operation, response).await
+    }
+
+    /// Follows the log of a version's build to its end; `line` takes its lines from number `from` on. Returns the number of the next line.
+    pub async fn follow_log(&self, version: u64, from: u64, line: &mut dyn FnMut(&Value)) -> Result<u64, ServiceError> {
+        let operation = "reading the build's log";
+        let url = format!("{}/api/v2/model/version/{version}/logs?view=lamina&from={from}", self.url);
+        let response = self.client.get(url).send().await.map_err(|source| self.wire(operation, source))?;
+        if !response.status().is_success() {
+            return self.json(operation, response).await.map(|_| from);
+        }
+        let mut next = from;
+        let (mut rest, mut stream) = (Vec::new(), response.bytes_stream());
+        while let Some(piece) = stream.next().await {
+            rest.extend_from_slice(&piece.map_err(|source| self.wire(operation, source))?);
+            while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+                let text: Vec<u8> = rest.drain(..=end).collect();
+                // Server-sent events: the data of a log line is one line of JSON.
+                let value = text.strip_prefix(b"data:").and_then(|data| serde_json::from_slice::<Value>(data).ok());
+                if let Some(value) = value.filter(|value| value.get("text").is_some()) {
+                    line(&value);
+                    next += 1;
+                }
+            }
+            if rest.len() > LINE_BYTES_MAX {
+                return Err(self.stranger(operation, "a line of its log has no end"));
+            }
+        }
+        Ok(next)
+    }
+
+    async fn json(&self, operation: &'static str, response: Response) -> Result<Value, ServiceError> {
+        let status = response.status();
+        let mut bytes = Vec::new();
+        let mut stream = response.bytes_stream();
+        while let Some(piece) = stream.next().await {
+            bytes.extend_from_slice(&piece.map_err(|source| self.wire(operation, source))?);
+            if bytes.len() > ANSWER_BYTES_MAX {
+                return Err(self.stranger(operation, "its answer has no end"));
+            }
+        }
+        let value: Option<Value> = serde_json::from_slice(&bytes).ok();
+        if status.is_success() {
+            return value.ok_or_else(|| self.stranger(operation, "its answer is no JSON"));
+        }
+        let member = |name: &str| value.as_ref().and_then(|value| Some(value.get(name)?.as_str()?.to_owned()));
+        let message = member("message").unwrap_or_else(|| String::from_utf8_lossy(&bytes[..bytes.len().min(300)]).into_owned());
+        Err(ServiceError::Refused { operation, url: self.url.clone(), status, message, remedy: member("remedy") })
+    }
+
+    fn wire(&self, operation: &'static str, source: reqwest::Error) -> ServiceError {
+        // reqwest's text repeats the URL, which stands before it already.
+        ServiceError::Wire { operation, url: self.url.clone(), source: source.without_url() }
+    }
+
+    fn stranger(&self, operation: &'static str, problem: &str) -> ServiceError {
+        ServiceError::Stranger { operation, url: self.url.clone(), problem: problem.to_owned() }
+    }
+}

@@ -1,0 +1,246 @@
+//! `hs upload [DIR]`: a model folder to a service, and the image back.
+//!
+//! The folder is read and checked here first, so that most of what is wrong is said at once and without a wire; what goes is shown, sent as one stream (a tar that is
+//! rendered while it is sent: no copy is written, no memory grows with the model), and the build's log is followed to its end. The service checks all of it again.
+
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use reqwest::multipart::{Form, Part};
+use serde_json::{Value, json};
+
+use super::args::UploadArguments;
+use super::open::{self, ReadFolder};
+use super::say::{Voice, size};
+use super::service::{Service, ServiceError};
+use super::settings::Settings;
+use crate::disk::render::{RenderError, Renderer};
+use crate::disk::stream::of_reader;
+use crate::fault::{Failure, Fault};
+use crate::model::definition;
+use crate::model::tree::Tree;
+use crate::oci::layer::{Entry, Recipe, RecipeError};
+use crate::oci::path::TreePath;
+use crate::progress::{Event, Listener};
+
+/// The port of a service that names none.
+const PORT: u16 = 8080;
+/// How often a broken log is taken up again before the version's own state has to do.
+const LOG_TRIES: u32 = 20;
+/// The pause before that.
+const LOG_PAUSE: Duration = Duration::from_millis(500);
+/// How many files are named before the rest is counted.
+const FILES_SHOWN_MAX: usize = 12;
+
+/// Why an upload made no image.
+#[derive(Debug, thiserror::Error)]
+pub enum UploadError {
+    /// The files cannot be put into an archive.
+    #[error("packing the model")]
+    Pack(#[from] RecipeError),
+    /// A file is not what it was when the folder was read.
+    #[error(transparent)]
+    Changed(RenderError),
+    /// The service has it, and could not build it.
+    #[error("version {version} of `{model}` could not be built: {cause}")]
+    Failed {
+        /// The model.
+        model: String,
+        /// The version.
+        version: u64,
+        /// What the service said.
+        cause: String,
+        /// Whether the model is at fault rather than something around it.
+        stage: String,
+        /// The way out, where it named one.
+        remedy: Option<String>,
+    },
+    /// Work in the background died.
+    #[error("reading the folder stopped")]
+    Stopped(#[source] tokio::task::JoinError),
+}
+
+impl Failure for UploadError {
+    fn fault(&self) -> Fault {
+        match self {
+            UploadError::Pack(error) => error.fault(),
+            UploadError::Changed(error) => error.fault(),
+            UploadError::Failed { stage, .. } if matches!(stage.as_str(), "base" | "send") => Fault::Remote,
+            UploadError::Failed { stage, .. } if stage == "contract" => Fault::Invalid,
+            UploadError::Failed { .. } | UploadError::Stopped(_) => Fault::Ours,
+        }
+    }
+
+    fn remedy(&self) -> Option<String> {
+        match self {
+            UploadError::Failed { remedy, .. } => remedy.clone(),
+            UploadError::Changed(error) => error.remedy(),
+            _ => None,
+        }
+    }
+}
+
+/// Runs `hs upload`.
+pub async fn run(arguments: &UploadArguments, settings: &Settings, voice: &Voice) -> Result<(), Box<dyn Failure>> {
+    let version = upload(arguments, settings, voice).await?;
+    let word = |name: &str| version[name].as_str().unwrap_or("-").to_owned();
+    let text = format!("{} version {}: {}\n{}\n{}", word("model"), version["version"], word("status"), word("digest"), word("image"));
+    voice.result(&version, &text)?;
+    Ok(())
+}
+
+/// Uploads a folder, waits unless told not to, and returns the version (interface, `hs upload --output json`).
+pub async fn upload(arguments: &UploadArguments, settings: &Settings, voice: &Voice) -> Result<Value, Box<dyn Failure>> {
+    let (folder, words, of_machine) = (arguments.folder.clone(), arguments.model.clone(), settings.clone());
+    let read = tokio::task::spawn_blocking(move || open::folder(&folder, &words, &of_machine)).await;
+    let read = read.map_err(UploadError::Stopped)??;
+    let tree = what_goes(&read);
+    show(&read, &tree, voice);
+    let service = Service::new(&url(arguments))?;
+    let listener = voice.listener();
+    listener(Event::Stage(format!("Uploading to {}", service.url())));
+    let changed = Changed::default();
+    let form = form(arguments, &read, &tree, &listener, &changed)?;
+    let uploaded = service.upload(form).await;
+    drop(listener);
+    // To the wire a file that changed is only a body that broke off.
+    if let Some(error) = changed.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        return Err(UploadError::Changed(error).into());
+    }
+    let mut version = uploaded?;
+    let number = version["version"].as_u64().unwrap_or_default();
+    voice.note(&format!("{} version {number}", read.model.name));
+    if !arguments.no_wait {
+        version = wait(&service, read.model.name.as_str(), &version, voice).await?;
+    }
+    failed(&version).map_or(Ok(version), |error| Err(error.into()))
+}
+
+fn url(arguments: &UploadArguments) -> String {
+    match (&arguments.server, &arguments.host, arguments.port) {
+        (Some(server), ..) => server.clone(),
+        (None, host, port) => format!("http://{}:{}", host.as_deref().unwrap_or("localhost"), port.unwrap_or(PORT)),
+    }
+}
+
+/// The payload, and what says that it is the payload: the definition and the contract.
+fn what_goes(read: &ReadFolder) -> Tree {
+    let mut keep: Vec<TreePath> = read.model.payload.nodes().map(|(path, _)| path.clone()).collect();
+    let definition = definition::FILE_NAMES.into_iter().find(|name| read.tree.file(name).is_some());
+    let source = read.model.contract.as_ref().map(|found| found.source.as_str());
+    keep.extend(definition.into_iter().chain(source).filter(|name| read.tree.file(name).is_some()).filter_map(|name| TreePath::new(name).ok()));
+    let mut tree = Tree::new();
+    for path in keep {
+        if let Some(node) = read.tree.get(&path) {
+            tree.insert(path, node.clone());
+        }
+    }
+    tree
+}
+
+fn show(read: &ReadFolder, tree: &Tree, voice: &Voice) {
+    let files = tree.files().count();
+    voice.note(&format!("{} ({}): {files} files, {}", read.model.name, read.model.model_type, size(tree.size_bytes())));
+    for (path, size_bytes) in tree.files().take(FILES_SHOWN_MAX) {
+        voice.note(&format!("  {path}  {}", size(size_bytes)));
+    }
+    if files > FILES_SHOWN_MAX {
+        voice.note(&format!("  … and {} more", files - FILES_SHOWN_MAX));
+    }
+    for path in &read.left_out {
+        voice.note(&format!("  left out: {path}"));
+    }
+    for warning in &read.model.warnings {
+        voice.warn(warning);
+    }
+}
+
+/// Why the archive could not be read to its end.
+type Changed = Arc<Mutex<Option<RenderError>>>;
+
+fn form(
+    arguments: &UploadArguments,
+    read: &ReadFolder,
+    tree: &Tree,
+    listener: &Listener,
+    changed: &Changed,
+) -> Result<Form, UploadError> {
+    let words = &arguments.model;
+    let metadata = json!({
+        "name": read.model.name, "model_type": words.model_type, "description": words.description, "runtime": words.runtime,
+        "no_contract": words.no_contract,
+    });
+    let mut form = Form::new().part("metadata", Part::text(metadata.to_string()));
+    if let Some((name, bytes)) = &read.given_contract {
+        let name = Path::new(name).file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        form = form.part("contract", Part::bytes(bytes.clone()).file_name(name));
+    }
+    let entries = tree.nodes().map(|(path, node)| Entry { path: path.clone(), kind: node.clone() }).collect();
+    let archive = Arc::new(Recipe::new(entries, 0)?);
+    let size_bytes = archive.size_bytes();
+    listener(Event::Expect { bytes: size_bytes });
+    let (listener, changed) = (listener.clone(), changed.clone());
+    let stream = of_reader(move || Ok(Renderer::new(archive))).map(move |piece| match piece {
+        Ok(piece) => {
+            listener(Event::Advance { bytes: piece.len() as u64 });
+            Ok(piece)
+        }
+        Err(error) => Err(match error.downcast::<RenderError>() {
+            Ok(error) => {
+                let text = error.to_string();
+                *changed.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                io::Error::other(text)
+            }
+            Err(error) => error,
+        }),
+    });
+    let payload = Part::stream_with_length(reqwest::Body::wrap_stream(stream), size_bytes).file_name("model.tar");
+    Ok(form.part("payload", payload))
+}
+
+/// Follows the log until the build has ended; a broken line is taken up where it broke.
+async fn wait(service: &Service, model: &str, version: &Value, voice: &Voice) -> Result<Value, ServiceError> {
+    let (id, number) = (version["id"].as_u64().unwrap_or_default(), version["version"].as_u64().unwrap_or_default());
+    let mut next = 0;
+    let mut print = |line: &Value| {
+        let text = line["text"].as_str().unwrap_or_default();
+        match line["level"].as_str() {
+            Some("warning") => voice.warn(text),
+            Some("error") => voice.note(&format!("  error: {text}")),
+            _ => voice.note(&format!("  {text}")),
+        }
+    };
+    for _ in 0..LOG_TRIES {
+        match service.follow_log(id, next, &mut print).await {
+            Ok(reached) => next = reached,
+            Err(error @ ServiceError::Refused { .. }) => return Err(error),
+            Err(_) => {}
+        }
+        // The service may be starting again: its answer is asked for as patiently as its log.
+        if let Ok(now) = service.version(model, number).await
+            && matches!(now["status"].as_str(), Some("Finished" | "Failed"))
+        {
+            return Ok(now);
+        }
+        tokio::time::sleep(LOG_PAUSE).await;
+    }
+    service.version(model, number).await
+}
+
+fn failed(version: &Value) -> Option<UploadError> {
+    if version["status"] != "Failed" {
+        return None;
+    }
+    let error = &version["error"];
+    let word = |name: &str| error[name].as_str().map(str::to_owned);
+    Some(UploadError::Failed {
+        model: version["model"].as_str().unwrap_or_default().to_owned(),
+        version: version["version"].as_u64().unwrap_or_default(),
+        cause: word("cause").unwrap_or_default(),
+        stage: word("stage").unwrap_or_default(),
+        remedy: word("remedy"),
+    })
+}

@@ -1,0 +1,181 @@
+//! `hs demo`: the main job on embedded defaults, on a fresh machine.
+//!
+//! The base is made where there is none (the recipe and its sources are in this binary), the service starts with its embedded registry, the example is uploaded as a
+//! user would, and what to do next is said. Where the base cannot be made, that is said too, and the example becomes a model-only image.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use include_dir::{Dir, DirEntry, include_dir};
+use lamina::cli::args::{DemoArguments, ModelArguments, RunArguments, ServeArguments, UploadArguments};
+use lamina::cli::say::Voice;
+use lamina::cli::settings::Settings;
+use lamina::cli::{run, upload};
+use lamina::fault::{Failure, Fault};
+use serde_json::Value;
+use tokio::process::Command;
+
+use crate::serve;
+
+static BASES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/base-images/serving-runtime-python");
+static PROTOS: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/proto");
+static EXAMPLE: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/docs/examples/linear_regression");
+
+/// The base that the example needs.
+const BASE: &str = "serving-runtime-python";
+const BASE_VERSION: &str = "3.11";
+/// The recipe's word for "this machine cannot do it" (sysexits, EX_UNAVAILABLE).
+const UNAVAILABLE: i32 = 69;
+
+/// Why the demonstration does not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum DemoError {
+    /// Files cannot be written.
+    #[error("unpacking the {what} into `{}`", .folder.display())]
+    Unpack {
+        /// What was unpacked.
+        what: &'static str,
+        /// Where.
+        folder: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// The recipe failed where it should not.
+    #[error("the recipe of the base ended with {status}")]
+    Recipe {
+        /// How it ended.
+        status: String,
+    },
+    /// This program does not find itself.
+    #[error("finding this program's own file")]
+    Program(#[source] io::Error),
+}
+
+impl Failure for DemoError {
+    fn fault(&self) -> Fault {
+        Fault::Ours
+    }
+}
+
+/// Runs `hs demo`.
+pub async fn run(arguments: &DemoArguments, settings: &Settings, voice: &Voice) -> Result<(), Box<dyn Failure>> {
+    let scratch = tempfile::Builder::new().prefix("hs-demo-").tempdir();
+    let scratch = scratch.map_err(|source| DemoError::Unpack { what: "example", folder: std::env::temp_dir(), source })?;
+    make_base(scratch.path(), settings, voice).await?;
+    let words = ServeArguments { listen: arguments.listen, registry: None, public_host: None, workers: 2 };
+    let running = serve::start(&words, settings).await?;
+    let result = show(arguments, &running, scratch.path(), settings, voice).await;
+    if result.is_ok() && !arguments.exit {
+        serve::wait_for_signal().await?;
+    }
+    running.stop().await?;
+    result
+}
+
+async fn show(
+    arguments: &DemoArguments,
+    running: &serve::Running,
+    scratch: &Path,
+    settings: &Settings,
+    voice: &Voice,
+) -> Result<(), Box<dyn Failure>> {
+    let folder = scratch.join("linear_regression");
+    unpack(&EXAMPLE, "example", &folder)?;
+    let words = UploadArguments {
+        folder,
+        host: None,
+        port: None,
+        server: Some(format!("http://{}", running.address)),
+        no_wait: false,
+        model: ModelArguments::default(),
+    };
+    let version = upload::upload(&words, settings, voice).await?;
+    let image = version["image"].as_str().unwrap_or_default().to_owned();
+    let page = format!("http://{}/models/linear_regression", running.address);
+    voice.result(&summary(&version, &page), &told(&image, &version, &page, arguments.exit))?;
+    if arguments.run {
+        let words = RunArguments {
+            what: image,
+            signature: None,
+            print: false,
+            podman: environment("HS_PODMAN").unwrap_or_else(|| "podman".to_owned()),
+            podman_run: environment("HS_PODMAN_RUN").unwrap_or_default(),
+            keep: false,
+            model: ModelArguments::default(),
+        };
+        run::run(&words, settings, voice).await?;
+    }
+    Ok(())
+}
+
+#[expect(clippy::disallowed_methods, reason = "`hs demo --run` takes the settings of `hs run`, whose options it does not repeat")]
+fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+fn summary(version: &Value, page: &str) -> Value {
+    let mut summary = version.clone();
+    summary["page"] = Value::from(page);
+    summary
+}
+
+fn told(image: &str, version: &Value, page: &str, ends: bool) -> String {
+    let digest = version["digest"].as_str().unwrap_or_default();
+    let last = if ends { "" } else { "\nready: the service runs until Ctrl-C" };
+    format!("\nThe model is an image.\n  page    {page}\n  image   {image}\n  digest  {digest}\n  run it  hs run {image}{last}\n")
+}
+
+/// Makes the base where the data folder has none.
+async fn make_base(scratch: &Path, settings: &Settings, voice: &Voice) -> Result<(), Box<dyn Failure>> {
+    let store = settings.store()?;
+    if store.manifest(BASE, BASE_VERSION)?.is_some() {
+        return Ok(());
+    }
+    voice.note(&format!("making the base {BASE}:{BASE_VERSION} from Debian's packages: once, about a minute"));
+    let (recipe, protos) = (scratch.join("base"), scratch.join("proto"));
+    unpack(&BASES, "recipe of the base", &recipe)?;
+    unpack(&PROTOS, "recipe of the base", &protos)?;
+    let program = std::env::current_exe().map_err(DemoError::Program)?;
+    let mut command = Command::new("bash");
+    command.arg(recipe.join("build.sh")).arg("--data-dir").arg(&settings.data_folder);
+    // What the recipe prints is progress; results are the last lines of this command.
+    command.env("HS", program).env("PROTO_DIR", protos).stdin(Stdio::null()).stdout(io::stderr());
+    match command.status().await {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) if status.code() == Some(UNAVAILABLE) => {
+            voice.warn("the base cannot be made on this machine: the example becomes a model-only image");
+            Ok(())
+        }
+        Ok(status) => Err(DemoError::Recipe { status: status.to_string() }.into()),
+        Err(error) => {
+            voice.warn(&format!("the base cannot be made on this machine (bash: {error}): the example becomes a model-only image"));
+            Ok(())
+        }
+    }
+}
+
+fn unpack(dir: &Dir<'_>, what: &'static str, folder: &Path) -> Result<(), DemoError> {
+    write(dir, folder).map_err(|source| DemoError::Unpack { what, folder: folder.to_owned(), source })
+}
+
+fn write(dir: &Dir<'_>, folder: &Path) -> io::Result<()> {
+    fs::create_dir_all(folder)?;
+    for entry in dir.entries() {
+        let name = entry.path().file_name().ok_or_else(|| io::Error::other("an embedded file without a name"))?;
+        let target = folder.join(name);
+        match entry {
+            DirEntry::Dir(inner) => write(inner, &target)?,
+            DirEntry::File(file) => {
+                fs::write(&target, file.contents())?;
+                // Modes are not embedded; scripts begin with `#!`.
+                let mode = if file.contents().starts_with(b"#!") { 0o755 } else { 0o644 };
+                fs::set_permissions(&target, fs::Permissions::from_mode(mode))?;
+            }
+        }
+    }
+    Ok(())
+}

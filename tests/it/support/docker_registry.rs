@@ -1,0 +1,100 @@
+//! A real registry: Debian's `docker-registry`, one process for each test, gone with the value.
+//!
+//! It keeps its blobs in a folder of its own, so that a test can look at what was really stored, and what was left behind.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+/// How long the process may take until it listens.
+const START_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A running registry.
+pub struct DockerRegistry {
+    process: Child,
+    folder: TempDir,
+    address: String,
+}
+
+impl DockerRegistry {
+    /// Starts one, on a free port of loopback.
+    pub fn start() -> DockerRegistry {
+        DockerRegistry::start_with("")
+    }
+
+    /// Starts one with more lines in its configuration.
+    pub fn start_with(more: &str) -> DockerRegistry {
+        let folder = tempfile::tempdir().unwrap();
+        let config = folder.path().join("config.yml");
+        let storage = folder.path().join("storage");
+        let text = format!(
+            "version: 0.1\nlog: {{level: info, accesslog: {{disabled: true}}}}\nstorage:\n  filesystem: {{rootdirectory: {}}}\n  \
+             delete: {{enabled: true}}\nhttp: {{addr: '127.0.0.1:0', secret: test}}\n{more}\n",
+            storage.display()
+        );
+        fs::write(&config, text).unwrap();
+        let mut process = Command::new("docker-registry")
+            .arg("serve")
+            .arg(&config)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("these tests need Debian's package docker-registry");
+        let log = BufReader::new(process.stderr.take().unwrap());
+        let (tell, hear) = mpsc::channel();
+        // Reads on to the end: a full pipe would stop the registry.
+        std::thread::spawn(move || {
+            for line in log.lines().map_while(Result::ok) {
+                if let Some((_, rest)) = line.split_once("listening on ") {
+                    let _ = tell.send(rest.chars().take_while(|c| c.is_ascii_digit() || matches!(c, '.' | ':')).collect::<String>());
+                }
+            }
+        });
+        let address = hear.recv_timeout(START_TIMEOUT);
+        if address.is_err() {
+            let _ = process.kill();
+        }
+        DockerRegistry { process, folder, address: address.expect("docker-registry listens") }
+    }
+
+    /// `127.0.0.1:PORT`.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// The files that are kept for a repository.
+    pub fn repository_folder(&self, repository: &str) -> PathBuf {
+        self.folder.path().join("storage/docker/registry/v2/repositories").join(repository)
+    }
+
+    /// The uploads that were begun in a repository and neither ended nor given up. One whose connection broke stays for a week, and
+    /// no client can remove it: this registry forgets its address.
+    pub fn uploads_left(&self, repository: &str) -> usize {
+        let Ok(folders) = fs::read_dir(self.repository_folder(repository).join("_uploads")) else { return 0 };
+        // A refused upload leaves an empty shell, without its data.
+        folders.filter(|folder| folder.as_ref().unwrap().path().join("data").exists()).count()
+    }
+
+    /// How many different blobs are stored.
+    pub fn blobs(&self) -> usize {
+        let below = self.folder.path().join("storage/docker/registry/v2/blobs/sha256");
+        fs::read_dir(below).map_or(0, |folders| folders.map(|folder| entries(&folder.unwrap().path())).sum())
+    }
+}
+
+fn entries(folder: &Path) -> usize {
+    fs::read_dir(folder).map_or(0, Iterator::count)
+}
+
+impl Drop for DockerRegistry {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}

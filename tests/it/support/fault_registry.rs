@@ -1,0 +1,317 @@
+//! A registry that can misbehave: the rules of the distribution specification in memory, with faults to switch on.
+//!
+//! Every fault is a field of [`Faults`] and off by default. It keeps a log of what it was asked, `Authorization` included, so that a test
+//! can see what went to whom. Torn connections are not its business: `wire_tap.rs` cuts.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::{Request, State};
+use axum::http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, LOCATION, RANGE};
+use axum::http::{HeaderName, Method, StatusCode};
+use axum::response::Response;
+use lamina::oci::digest::Digest;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+use super::fault_tokens::{self, Login};
+use super::fault_uploads;
+
+/// What goes wrong.
+#[derive(Default)]
+pub struct Faults {
+    /// Who may come in.
+    pub login: Login,
+    /// Answers that are given in place of the right ones, the first that fits, each so often.
+    pub refusals: Vec<Refusal>,
+    /// How mounts are answered; 201 where not set.
+    pub mount_status: Option<u16>,
+    /// Locations are relative and have a query.
+    pub relative_locations: bool,
+    /// Locations and redirects lead here (`http://host:port`).
+    pub locations_at: Option<String>,
+    /// Blobs are redirected here (`http://host:port`).
+    pub blobs_at: Option<String>,
+    /// One byte of each blob is another one.
+    pub corrupt_blobs: bool,
+    /// Blobs have one byte more, or end early, than was announced.
+    pub blob_bytes_more: i64,
+    /// Ranges are ignored.
+    pub no_ranges: bool,
+    /// The most bytes of a request's body (413, as nginx answers).
+    pub body_bytes_max: Option<u64>,
+    /// The most bytes of a chunk (416, as GHCR answers).
+    pub chunk_bytes_max: Option<u64>,
+    /// Half of each chunk is taken, and the range says so.
+    pub half_chunks: bool,
+    /// Ranges of uploads say that there is more than there is.
+    pub lying_ranges: bool,
+    /// Bytes are taken and then forgotten where the digest is checked: so often.
+    pub lost_commits: u32,
+    /// The type of manifests, whatever they are.
+    pub manifest_type: Option<&'static str>,
+    /// Neither HEAD nor PUT names a manifest's digest.
+    pub nameless_manifests: bool,
+    /// What PUT calls a manifest.
+    pub manifest_named: Option<Digest>,
+    /// How many tags a page has.
+    pub tags_per_page: Option<usize>,
+}
+
+/// An answer in place of the right one.
+#[derive(Clone)]
+pub struct Refusal {
+    /// To these requests.
+    pub method: Method,
+    /// Whose path contains this.
+    pub path: &'static str,
+    /// So often.
+    pub times: u32,
+    /// With this status.
+    pub status: u16,
+    /// And these headers.
+    pub headers: Vec<(HeaderName, &'static str)>,
+    /// And this body.
+    pub body: &'static str,
+}
+
+/// A request that came.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// Its method.
+    pub method: Method,
+    /// Its path.
+    pub path: String,
+    /// Its query.
+    pub query: String,
+    /// Who it said it was.
+    pub authorization: Option<String>,
+}
+
+/// What is kept.
+#[derive(Default)]
+pub struct Kept {
+    /// The faults.
+    pub faults: Faults,
+    /// By repository and digest.
+    pub blobs: BTreeMap<(String, String), Bytes>,
+    /// By repository and key: type and bytes.
+    pub manifests: BTreeMap<(String, String), (String, Bytes)>,
+    /// Uploads in flight.
+    pub uploads: BTreeMap<String, Vec<u8>>,
+    /// The names of uploads given so far.
+    pub uploads_named: u64,
+    /// The names of tokens given so far.
+    pub tokens_named: u64,
+    /// Tokens that are good.
+    pub tokens: Vec<fault_tokens::Given>,
+    /// The log.
+    pub asked: Vec<Asked>,
+    /// Where it listens.
+    pub address: String,
+}
+
+/// A running one; gone with the value.
+pub struct FaultRegistry {
+    kept: Arc<Mutex<Kept>>,
+    task: JoinHandle<()>,
+}
+
+pub type Shared = Arc<Mutex<Kept>>;
+
+impl FaultRegistry {
+    /// Starts one.
+    pub async fn start(faults: Faults) -> FaultRegistry {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let kept = Arc::new(Mutex::new(Kept { faults, address, ..Kept::default() }));
+        let router = Router::new().fallback(answer).with_state(kept.clone());
+        let task = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        FaultRegistry { kept, task }
+    }
+
+    /// What it keeps.
+    pub fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap()
+    }
+
+    /// `127.0.0.1:PORT`.
+    pub fn address(&self) -> String {
+        self.kept().address.clone()
+    }
+
+    /// Keeps a blob.
+    pub fn put_blob(&self, repository: &str, bytes: &[u8]) -> Digest {
+        let digest = Digest::of(bytes);
+        self.kept().blobs.insert((repository.to_owned(), digest.to_string()), Bytes::copy_from_slice(bytes));
+        digest
+    }
+
+    /// Keeps a manifest.
+    pub fn put_manifest(&self, repository: &str, key: &str, media_type: &str, bytes: &[u8]) {
+        let value = (media_type.to_owned(), Bytes::copy_from_slice(bytes));
+        self.kept().manifests.insert((repository.to_owned(), key.to_owned()), value);
+    }
+
+    /// A kept blob.
+    pub fn blob(&self, repository: &str, digest: Digest) -> Option<Bytes> {
+        self.kept().blobs.get(&(repository.to_owned(), digest.to_string())).cloned()
+    }
+
+    /// How often it was asked with this method for a path that contains this.
+    pub fn count(&self, method: Method, path: &str) -> usize {
+        self.kept().asked.iter().filter(|asked| asked.method == method && asked.path.contains(path)).count()
+    }
+}
+
+impl Drop for FaultRegistry {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn answer(State(shared): State<Shared>, request: Request) -> Response {
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let query = request.uri().query().unwrap_or_default().to_owned();
+    let authorization = request.headers().get(AUTHORIZATION).map(|value| value.to_str().unwrap().to_owned());
+    shared.lock().unwrap().asked.push(Asked {
+        method: method.clone(),
+        path: path.clone(),
+        query: query.clone(),
+        authorization: authorization.clone(),
+    });
+    if let Some(refusal) = take_refusal(&shared, &method, &path) {
+        let mut response = Response::builder().status(refusal.status);
+        for (name, value) in refusal.headers {
+            response = response.header(name, value);
+        }
+        return response.body(refusal.body.into()).unwrap();
+    }
+    if path == "/token" {
+        return fault_tokens::give(&shared, request).await;
+    }
+    let Some((repository, rest)) = split(&path) else { return refuse(404, "NAME_UNKNOWN") };
+    if let Some(refused) = fault_tokens::check(&shared, &method, &repository, &query, authorization.as_deref()) {
+        return refused;
+    }
+    let too_large = {
+        let length = request.headers().get(CONTENT_LENGTH).map_or(0, |value| value.to_str().unwrap().parse().unwrap());
+        shared.lock().unwrap().faults.body_bytes_max.is_some_and(|most| length > most)
+    };
+    if too_large {
+        // As nginx does: at once, without reading the body.
+        let page = "<html><head><title>413 Request Entity Too Large</title></head></html>";
+        return Response::builder().status(413).header(CONTENT_TYPE, "text/html").body(page.into()).unwrap();
+    }
+    match rest.split_once('/') {
+        Some(("tags", "list")) => tags(&shared, &repository, &query),
+        Some(("manifests", key)) => manifest(&shared, method, &repository, key, request).await,
+        Some(("blobs", upload)) if upload.starts_with("uploads") => {
+            let id = upload.trim_start_matches("uploads").trim_matches('/').to_owned();
+            fault_uploads::upload(&shared, method, &repository, &id, request).await
+        }
+        Some(("blobs", digest)) => blob(&shared, &method, &repository, digest, &request),
+        _ => refuse(404, "UNSUPPORTED"),
+    }
+}
+
+fn take_refusal(shared: &Shared, method: &Method, path: &str) -> Option<Refusal> {
+    let mut kept = shared.lock().unwrap();
+    let fits = |refusal: &&mut Refusal| refusal.times > 0 && refusal.method == *method && path.contains(refusal.path);
+    let refusal = kept.faults.refusals.iter_mut().find(fits)?;
+    refusal.times -= 1;
+    Some(refusal.clone())
+}
+
+/// `/v2/a/b/manifests/x` -> `a/b`, `manifests/x`.
+fn split(path: &str) -> Option<(String, String)> {
+    let path = path.strip_prefix("/v2/")?;
+    let at = ["/manifests/", "/blobs/", "/tags/"].iter().find_map(|word| path.find(word))?;
+    Some((path[..at].to_owned(), path[at + 1..].to_owned()))
+}
+
+/// An error of the specification's shape.
+pub fn refuse(status: u16, code: &str) -> Response {
+    let body = format!(r#"{{"errors":[{{"code":"{code}","message":"refused by the test"}}]}}"#);
+    Response::builder().status(status).header(CONTENT_TYPE, "application/json").body(body.into()).unwrap()
+}
+
+fn tags(shared: &Shared, repository: &str, query: &str) -> Response {
+    let kept = shared.lock().unwrap();
+    let last = query.split('&').find_map(|pair| pair.strip_prefix("last=")).unwrap_or_default().to_owned();
+    let all = kept.manifests.keys().filter(|(of, key)| of == repository && !key.contains(':')).map(|(_, key)| key);
+    let mut rest: Vec<&String> = all.filter(|key| **key > last).collect();
+    let most = kept.faults.tags_per_page.unwrap_or(usize::MAX);
+    let mut response = Response::builder();
+    if rest.len() > most {
+        rest.truncate(most);
+        response = response.header("link", format!("</v2/{repository}/tags/list?last={}>; rel=\"next\"", rest[most - 1]));
+    }
+    let tags = if rest.is_empty() { serde_json::Value::Null } else { serde_json::json!(rest) };
+    response.body(serde_json::json!({ "name": repository, "tags": tags }).to_string().into()).unwrap()
+}
+
+async fn manifest(shared: &Shared, method: Method, repository: &str, key: &str, request: Request) -> Response {
+    let at = (repository.to_owned(), key.to_owned());
+    if method == Method::PUT {
+        let media_type = request.headers().get(CONTENT_TYPE).unwrap().to_str().unwrap().to_owned();
+        let bytes = axum::body::to_bytes(request.into_body(), 4 << 20).await.unwrap();
+        let mut kept = shared.lock().unwrap();
+        let digest = Digest::of(&bytes);
+        kept.manifests.insert((at.0.clone(), digest.to_string()), (media_type.clone(), bytes.clone()));
+        kept.manifests.insert(at, (media_type, bytes));
+        let named = kept.faults.manifest_named.unwrap_or(digest).to_string();
+        let mut response = Response::builder().status(201);
+        if !kept.faults.nameless_manifests {
+            response = response.header("docker-content-digest", named);
+        }
+        return response.body(Body::empty()).unwrap();
+    }
+    let kept = shared.lock().unwrap();
+    let Some((media_type, bytes)) = kept.manifests.get(&at) else { return refuse(404, "MANIFEST_UNKNOWN") };
+    let media_type = kept.faults.manifest_type.unwrap_or(media_type);
+    let mut response = Response::builder().header(CONTENT_TYPE, media_type);
+    if !kept.faults.nameless_manifests {
+        response = response.header("docker-content-digest", Digest::of(bytes).to_string());
+    }
+    response.body(if method == Method::HEAD { Body::empty() } else { bytes.clone().into() }).unwrap()
+}
+
+fn blob(shared: &Shared, method: &Method, repository: &str, digest: &str, request: &Request) -> Response {
+    let kept = shared.lock().unwrap();
+    let Some(bytes) = kept.blobs.get(&(repository.to_owned(), digest.to_owned())) else { return refuse(404, "BLOB_UNKNOWN") };
+    if let Some(elsewhere) = &kept.faults.blobs_at {
+        let location = format!("{elsewhere}/v2/{repository}/blobs/{digest}?signature=secret");
+        return Response::builder().status(307).header(LOCATION, location).body(Body::empty()).unwrap();
+    }
+    let mut bytes = bytes.to_vec();
+    if *method == Method::HEAD {
+        return Response::builder().header(CONTENT_LENGTH, bytes.len()).body(Body::empty()).unwrap();
+    }
+    if kept.faults.corrupt_blobs {
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+    }
+    match kept.faults.blob_bytes_more {
+        more @ 1.. => bytes.extend(vec![0; usize::try_from(more).unwrap()]),
+        less => bytes.truncate(bytes.len() - usize::try_from(-less).unwrap()),
+    }
+    let range = request.headers().get(RANGE).filter(|_| !kept.faults.no_ranges).map(|value| value.to_str().unwrap().to_owned());
+    // Without a length: what comes is not announced, only cut.
+    let unannounced = |part: Vec<u8>| Body::from_stream(futures_util::stream::iter([Ok::<_, std::io::Error>(Bytes::from(part))]));
+    match range.as_deref().and_then(|range| range.strip_prefix("bytes=")?.split_once('-')) {
+        Some((first, last)) => {
+            let first: usize = first.parse().unwrap();
+            let end = last.parse::<usize>().map_or(bytes.len(), |last| last + 1).min(bytes.len());
+            if first >= end {
+                return refuse(416, "RANGE_INVALID");
+            }
+            let content_range = format!("bytes {first}-{}/{}", end - 1, bytes.len());
+            let response = Response::builder().status(StatusCode::PARTIAL_CONTENT).header(CONTENT_RANGE, content_range);
+            response.body(unannounced(bytes[first..end].to_vec())).unwrap()
+        }
+        None => Response::builder().body(unannounced(bytes)).unwrap(),
+    }
+}

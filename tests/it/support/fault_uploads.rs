@@ -1,0 +1,96 @@
+//! The uploads of [`super::fault_registry`]: sessions, chunks, commits, mounts, and what goes wrong with them.
+
+use axum::body::{Body, to_bytes};
+use axum::extract::Request;
+use axum::http::header::{CONTENT_RANGE, LOCATION, RANGE};
+use axum::http::{Method, StatusCode};
+use axum::response::Response;
+use lamina::oci::digest::Digest;
+
+use super::fault_registry::{Kept, Shared, refuse};
+
+/// One request to `blobs/uploads/` or to `blobs/uploads/ID`.
+pub async fn upload(shared: &Shared, method: Method, repository: &str, id: &str, request: Request) -> Response {
+    let query: Vec<(String, String)> =
+        url::form_urlencoded::parse(request.uri().query().unwrap_or_default().as_bytes()).into_owned().collect();
+    let of = |name: &str| query.iter().find(|(found, _)| found == name).map(|(_, value)| value.clone());
+    if method == Method::POST {
+        return begin(&mut shared.lock().unwrap(), repository, of("mount"), of("from"));
+    }
+    if !shared.lock().unwrap().uploads.contains_key(id) {
+        return refuse(404, "BLOB_UPLOAD_UNKNOWN");
+    }
+    match method {
+        Method::GET => answered(&shared.lock().unwrap(), repository, id, StatusCode::NO_CONTENT),
+        Method::DELETE => {
+            shared.lock().unwrap().uploads.remove(id);
+            Response::builder().status(StatusCode::NO_CONTENT).body(Body::empty()).unwrap()
+        }
+        Method::PATCH => chunk(shared, repository, id, request).await,
+        Method::PUT => commit(shared, repository, id, of("digest").unwrap(), request).await,
+        _ => refuse(405, "UNSUPPORTED"),
+    }
+}
+
+fn begin(kept: &mut Kept, repository: &str, mount: Option<String>, from: Option<String>) -> Response {
+    if let (Some(digest), Some(from)) = (mount, from) {
+        let source = kept.blobs.get(&(from, digest.clone())).cloned();
+        match (kept.faults.mount_status, source) {
+            (None | Some(201), Some(bytes)) => {
+                kept.blobs.insert((repository.to_owned(), digest), bytes);
+                return Response::builder().status(201).body(Body::empty()).unwrap();
+            }
+            (None | Some(201 | 202), _) => {}
+            (Some(status), _) => return refuse(status, "UNSUPPORTED"),
+        }
+    }
+    kept.uploads_named += 1;
+    let id = format!("u{}", kept.uploads_named);
+    kept.uploads.insert(id.clone(), Vec::new());
+    answered(kept, repository, &id, StatusCode::ACCEPTED)
+}
+
+fn answered(kept: &Kept, repository: &str, id: &str, status: StatusCode) -> Response {
+    let path = format!("/v2/{repository}/blobs/uploads/{id}?_state=a%2Bb");
+    let location = match &kept.faults.locations_at {
+        Some(elsewhere) => format!("{elsewhere}{path}"),
+        None if kept.faults.relative_locations => path,
+        None => format!("http://{}{path}", kept.address),
+    };
+    let has = kept.uploads.get(id).map_or(0, Vec::len) + if kept.faults.lying_ranges { 1_000_000 } else { 0 };
+    let range = format!("0-{}", has.saturating_sub(1));
+    Response::builder().status(status).header(LOCATION, location).header(RANGE, range).body(Body::empty()).unwrap()
+}
+
+async fn chunk(shared: &Shared, repository: &str, id: &str, request: Request) -> Response {
+    let range = request.headers().get(CONTENT_RANGE).unwrap().to_str().unwrap().to_owned();
+    let first: usize = range.split_once('-').unwrap().0.parse().unwrap();
+    let Ok(bytes) = to_bytes(request.into_body(), usize::MAX).await else { return refuse(400, "BLOB_UPLOAD_INVALID") };
+    let mut kept = shared.lock().unwrap();
+    let too_large = kept.faults.chunk_bytes_max.is_some_and(|most| bytes.len() as u64 > most);
+    let half = kept.faults.half_chunks;
+    let Some(upload) = kept.uploads.get_mut(id) else { return refuse(404, "BLOB_UPLOAD_UNKNOWN") };
+    if first != upload.len() || too_large {
+        let (has, path) = (upload.len(), format!("/v2/{repository}/blobs/uploads/{id}"));
+        let response = Response::builder().status(416).header(LOCATION, path).header(RANGE, format!("0-{}", has.saturating_sub(1)));
+        return response.body(Body::empty()).unwrap();
+    }
+    upload.extend_from_slice(if half { &bytes[..bytes.len().div_ceil(2)] } else { &bytes });
+    answered(&kept, repository, id, StatusCode::ACCEPTED)
+}
+
+async fn commit(shared: &Shared, repository: &str, id: &str, digest: String, request: Request) -> Response {
+    let Ok(bytes) = to_bytes(request.into_body(), usize::MAX).await else { return refuse(400, "BLOB_UPLOAD_INVALID") };
+    let mut kept = shared.lock().unwrap();
+    let Some(mut upload) = kept.uploads.remove(id) else { return refuse(404, "BLOB_UPLOAD_UNKNOWN") };
+    upload.extend_from_slice(&bytes);
+    if kept.faults.lost_commits > 0 {
+        kept.faults.lost_commits -= 1;
+        upload.clear();
+    }
+    if Digest::of(&upload).to_string() != digest {
+        return refuse(400, "DIGEST_INVALID");
+    }
+    kept.blobs.insert((repository.to_owned(), digest), upload.into());
+    Response::builder().status(201).body(Body::empty()).unwrap()
+}
