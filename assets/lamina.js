@@ -17,7 +17,8 @@ function polish(root) {
   for (const time of root.querySelectorAll("time")) {
     if (time.closest(".log")) continue;
     time.title ||= time.textContent;
-    time.textContent = ago(Date.parse(time.dateTime));
+    const relative = ago(Date.parse(time.dateTime));
+    time.textContent = "exact" in time.dataset ? `${time.title} (${relative})` : relative;
   }
   for (const button of root.querySelectorAll("[data-copy]")) button.hidden = !navigator.clipboard;
   for (const search of root.querySelectorAll(".search")) search.hidden = false;
@@ -48,6 +49,8 @@ function followLog() {
   if (follow) follow.source.close();
   const source = new EventSource(`${log.dataset.log}?view=lamina&from=${log.dataset.next}`);
   follow = { log, source };
+  // The end of a log is what it was opened for: the line that is being worked on, or why it failed.
+  log.scrollTop = log.scrollHeight;
   source.addEventListener("Log", (event) => {
     const line = JSON.parse(event.data);
     if (line.index < Number(log.dataset.next)) return;
@@ -99,10 +102,12 @@ function replace(fresh) {
   old.forEach((part, i) => {
     const log = part.querySelector("[data-log]");
     const freshLog = parts[i].querySelector("[data-log]");
+    const scrolled = log?.scrollTop;
     const opened = [...part.querySelectorAll("details")].map((details) => details.open);
     // The log has been followed line by line; the one on the page is the newer.
     if (log && freshLog) freshLog.replaceWith(log);
     part.replaceChildren(...parts[i].childNodes);
+    if (log) log.scrollTop = scrolled;
     part.querySelectorAll("details").forEach((details, at) => { details.open = opened[at] || false; });
     polish(part);
   });

@@ -272,7 +272,9 @@ pub async fn accept(
         let payload = store.adopt(&model.payload)?;
         let tree_digest = store.put_tree(&payload)?;
         drop(staging);
-        let mut log = vec![NewLine::info(format!("uploaded: {} files, {} bytes", payload.files().count(), payload.size_bytes()))];
+        let count = payload.files().count();
+        let noun = if count == 1 { "file" } else { "files" };
+        let mut log = vec![NewLine::info(format!("uploaded: {count} {noun}, {} bytes", payload.size_bytes()))];
         if !selected.left_out.is_empty() {
             log.push(NewLine::info(format!("left out by rule: {}", shown(&selected.left_out))));
         }

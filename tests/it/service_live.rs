@@ -53,7 +53,7 @@ async fn a_log_is_followed_while_it_grows_and_taken_up_where_it_was_left() {
     running.service.catalog.finish(&claim, Outcome::Failed(error)).await.unwrap();
     let all = following.await.unwrap();
     let lines: Vec<_> = all.iter().map(|(name, id, data)| (name.as_str(), id.as_str(), data.as_str())).collect();
-    assert!(lines[0].2.starts_with("uploaded: 1 files, 10 bytes"), "{lines:?}");
+    assert!(lines[0].2.starts_with("uploaded: 1 file, 10 bytes"), "{lines:?}");
     let rest = [("Log", "1", "one"), ("Log", "2", "warning: two"), ("Log", "3", "error: failed: send: refused"), ("EndOfStream", "", "")];
     assert_eq!(lines[1..], rest);
 
@@ -141,7 +141,7 @@ async fn the_pages_show_what_there_is_and_escape_what_strangers_wrote() {
         assert!(!text.contains("<script>alert"), "{path}");
     }
     let (_, version) = page("/models/m/1").await;
-    for word in ["infer", "DT_DOUBLE", "[-1, 2]", "sha256:", "podman pull --tls-verify=false 127.0.0.1", "uploaded: 1 files"] {
+    for word in ["infer", "DT_DOUBLE", "[-1, 2]", "sha256:", "podman pull --tls-verify=false 127.0.0.1", "uploaded: 1 file"] {
         assert!(version.contains(word), "no {word} in {version}");
     }
     assert!(!version.contains("<script>alert") && !version.contains("<b>"), "{version}");
