@@ -11,13 +11,12 @@ mod layers;
 mod registry;
 mod registry_faults;
 mod registry_login;
+mod registry_uploads;
 mod saved_models;
 mod service;
 mod service_live;
 mod service_refusals;
 mod store;
-
-mod registry_uploads;
 
 /// Real parts for tests to stand on.
 mod support {
