@@ -4,7 +4,6 @@
 //! destinations, `--dry-run`, `--explain`, the report.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
 use std::time::Instant;
 
 use serde_json::{Value, json};
@@ -18,15 +17,17 @@ use crate::build::recipe::{self, Built, Request};
 use crate::contract::wire::Dialect;
 use crate::fault::{Failure, Fault};
 use crate::model::intake::Model;
-use crate::model::plan::Layout;
+use crate::model::plan::{self, Layout, PlanError};
 use crate::oci::digest::Digest;
+use crate::oci::image::{Image, LayerSource, Purpose};
+use crate::oci::layer::Recipe;
 use crate::oci::location::Location;
 use crate::oci::path::TreePath;
 use crate::oci::platform::Platform;
 use crate::progress::Transfer;
 use crate::registry::copy::{self, Target};
 
-/// A path prefix in the explanation of a layer: how many files are named before the rest is counted.
+/// How many files of a layer an explanation names before it counts the rest.
 const FILES_SHOWN_MAX: usize = 8;
 
 /// Why the command cannot be done.
@@ -78,7 +79,7 @@ pub async fn run(arguments: &BuildArguments, settings: &Settings, voice: &Voice)
         }
     }
     let document = document(&outcome, arguments, &references, transfer, started.elapsed().as_millis());
-    voice.result(&document, &text(&outcome, arguments, &references, transfer))?;
+    voice.result(&document, &text(&outcome, arguments, &references, transfer)?)?;
     Ok(())
 }
 
@@ -86,7 +87,7 @@ pub async fn run(arguments: &BuildArguments, settings: &Settings, voice: &Voice)
 pub async fn build(arguments: &BuildArguments, settings: &Settings, voice: &Voice) -> Result<Outcome, Box<dyn Failure>> {
     let platforms: Vec<Platform> = arguments.platform.iter().map(|text| text.parse()).collect::<Result<_, _>>()?;
     let dialect: Option<Dialect> = arguments.dialect.as_deref().map(str::parse).transpose()?;
-    let layout = Layout::from_word(&arguments.layout).ok_or_else(|| BuildCommandError::Layout(arguments.layout.clone()))?;
+    let layout = layout(arguments)?;
     let (folder, words, of_machine) = (arguments.folder.clone(), arguments.model.clone(), settings.clone());
     let read = tokio::task::spawn_blocking(move || open::folder(&folder, &words, &of_machine)).await;
     let open::ReadFolder { model, left_out, .. } = read.map_err(recipe::BuildError::Stopped)??;
@@ -105,6 +106,10 @@ pub async fn build(arguments: &BuildArguments, settings: &Settings, voice: &Voic
     };
     let built = recipe::build(&model, &request, &settings.places()?, &voice.listener()).await?;
     Ok(Outcome { model, built, left_out, scratch })
+}
+
+fn layout(arguments: &BuildArguments) -> Result<Layout, BuildCommandError> {
+    Layout::from_word(&arguments.layout).ok_or_else(|| BuildCommandError::Layout(arguments.layout.clone()))
 }
 
 fn document(outcome: &Outcome, arguments: &BuildArguments, references: &[String], transfer: Transfer, duration_ms: u128) -> Value {
@@ -129,14 +134,14 @@ fn document(outcome: &Outcome, arguments: &BuildArguments, references: &[String]
     })
 }
 
-fn text(outcome: &Outcome, arguments: &BuildArguments, references: &[String], transfer: Transfer) -> String {
+fn text(outcome: &Outcome, arguments: &BuildArguments, references: &[String], transfer: Transfer) -> Result<String, Box<dyn Failure>> {
     let mut out = String::new();
     let built = &outcome.built;
     let version = arguments.version.as_ref().map(|version| format!(" version {version}")).unwrap_or_default();
     let _ = writeln!(out, "{}{version}", outcome.model.name);
     let _ = writeln!(out, "{}", built.images.top().digest);
     if arguments.explain {
-        explain(outcome, &mut out);
+        explain(outcome, layout(arguments)?, &mut out)?;
     }
     for reference in references {
         let _ = writeln!(out, "{reference}");
@@ -147,26 +152,43 @@ fn text(outcome: &Outcome, arguments: &BuildArguments, references: &[String], tr
     } else if arguments.dry_run && !arguments.to.is_empty() {
         let _ = writeln!(out, "dry run: nothing was sent to {}", arguments.to.join(", "));
     }
-    out
+    Ok(out)
 }
 
 /// Which file is in which layer; the rule itself stands in `model/plan.rs`.
-fn explain(outcome: &Outcome, out: &mut String) {
-    use crate::oci::image::LayerSource;
-    let Some(image) = outcome.built.images.images.first() else { return };
+fn explain(outcome: &Outcome, layout: Layout, out: &mut String) -> Result<(), PlanError> {
+    let Some(image) = outcome.built.images.images.first() else { return Ok(()) };
+    let base_layers = |image: &Image| image.layers.iter().filter(|layer| layer.purpose == Purpose::Base).count();
+    let base_layers_max = outcome.built.images.images.iter().map(base_layers).max().unwrap_or(0);
+    // A finished layer may be a blob in a file, which does not tell what is in it; the plan does, and making it again is cheap.
+    let contract = outcome.built.contract.as_ref().map(|contract| contract.bytes.as_slice());
+    let mut planned = plan::plan(&outcome.model.payload, contract, layout, base_layers_max, 0)?.into_iter();
     for layer in &image.layers {
-        let why = match (&layer.source, layer.purpose.word()) {
-            (LayerSource::Elsewhere, _) => "of the base, as it is",
-            (_, "contract") => "the contract, alone so that it can be read and replaced by itself",
+        let why = match (&layer.source, layer.purpose) {
+            (_, Purpose::Base) => "of the base, as it is",
+            (_, Purpose::Contract) => "the contract, alone so that it can be read and replaced by itself",
             (LayerSource::File(_), _) => "small files, chosen by a hash of their path, compressed",
             _ => "a large file, as it is: weights do not shrink",
         };
         let _ = writeln!(out, "  {} {:>12}  {}: {why}", layer.descriptor.digest.short(), size(layer.descriptor.size_bytes), layer.purpose.word());
-        if let LayerSource::Recipe(recipe) = &layer.source {
-            let paths: Vec<PathBuf> = recipe.entries().iter().map(|entry| entry.path.as_str().into()).collect();
-            for path in paths.iter().rev().take(FILES_SHOWN_MAX) {
-                let _ = writeln!(out, "      /{}", path.display());
-            }
+        if layer.purpose != Purpose::Base
+            && let Some(planned) = planned.next()
+        {
+            explain_files(&planned.recipe, out);
         }
+    }
+    Ok(())
+}
+
+fn explain_files(recipe: &Recipe, out: &mut String) {
+    // A folder is in a layer for what is below it; only an empty one says something by itself.
+    let entries = recipe.entries();
+    let is_parent = |at: usize| entries.get(at + 1).is_some_and(|next| next.path.strip(&entries[at].path).is_some());
+    let told: Vec<_> = entries.iter().enumerate().filter(|(at, _)| !is_parent(*at)).map(|(_, entry)| &entry.path).collect();
+    for path in told.iter().take(FILES_SHOWN_MAX) {
+        let _ = writeln!(out, "      /{path}");
+    }
+    if told.len() > FILES_SHOWN_MAX {
+        let _ = writeln!(out, "      and {} more", told.len() - FILES_SHOWN_MAX);
     }
 }
