@@ -139,7 +139,7 @@ pub fn unpack(source: impl Read, staging: &Path, limits: &Limits) -> Result<Sele
     }
     let tree = resolve(&unpacker.nodes, limits)?;
     let rules = rules_of(&tree)?;
-    let selected = rules.select(tree);
+    let selected = rules.select(&tree);
     unpacker.staged.keep(&selected.tree)?;
     Ok(selected)
 }

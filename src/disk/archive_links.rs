@@ -103,7 +103,7 @@ struct Resolver<'a> {
     size_bytes: u64,
 }
 
-impl<'a> Resolver<'a> {
+impl Resolver<'_> {
     /// Puts the node at `from` to `to`. `through` has the folders that links on the way here led to.
     fn place(&mut self, from: &str, to: &str, through: &mut Vec<String>) -> Result<(), LinkError> {
         match &self.nodes[from] {

@@ -206,15 +206,15 @@ impl Walk {
         let unreadable = |source| FolderError::Unreadable { path: local.clone(), source };
         let metadata = fs::symlink_metadata(&local).map_err(unreadable)?;
         if metadata.is_symlink() {
-            return self.visit_link(path, local);
+            return self.visit_link(path, &local);
         }
         self.add(path, local, &metadata, None)
     }
 
-    fn visit_link(&mut self, path: TreePath, local: PathBuf) -> Result<(), FolderError> {
-        let unreadable = |source| FolderError::Unreadable { path: local.clone(), source };
-        let target = fs::read_link(&local).map_err(unreadable)?;
-        let real = match fs::canonicalize(&local) {
+    fn visit_link(&mut self, path: TreePath, local: &Path) -> Result<(), FolderError> {
+        let unreadable = |source| FolderError::Unreadable { path: local.to_owned(), source };
+        let target = fs::read_link(local).map_err(unreadable)?;
+        let real = match fs::canonicalize(local) {
             Ok(real) => real,
             Err(source) => return Err(FolderError::LinkDangles { path, target, source }),
         };

@@ -90,7 +90,7 @@ impl IgnoreRules {
     }
 
     /// Takes out of a tree what the rules name, with all that is below it.
-    pub fn select(&self, tree: Tree) -> Selected {
+    pub fn select(&self, tree: &Tree) -> Selected {
         let mut selected = Selected::default();
         for (path, node) in tree.nodes() {
             // A folder comes before what is in it, but not always next to it: `a` and `a/b` can have `a.txt` between them.
@@ -127,7 +127,7 @@ mod tests {
 
     fn kept(hsignore: &str, old_client: bool, paths: &[&str]) -> Vec<String> {
         let rules = IgnoreRules::new(Some(hsignore.as_bytes()), old_client).unwrap();
-        let selected = rules.select(tree(paths));
+        let selected = rules.select(&tree(paths));
         selected.tree.nodes().map(|(path, _)| path.to_string()).collect()
     }
 

@@ -247,15 +247,15 @@ impl Layout {
 
     fn manifests(&self) -> Result<Vec<Descriptor>, LayoutError> {
         let manifests = self.index()?.remove("manifests").unwrap_or(json!([]));
-        serde_json::from_value(manifests).map_err(|error| self.not_an_index(error.to_string()))
+        serde_json::from_value(manifests).map_err(|error| self.not_an_index(&error))
     }
 
     fn index(&self) -> Result<Map<String, Value>, LayoutError> {
         let Some(bytes) = self.read_capped("index.json", MANIFEST_BYTES_MAX)? else { return Ok(Map::new()) };
-        serde_json::from_slice(&bytes).map_err(|error| self.not_an_index(error.to_string()))
+        serde_json::from_slice(&bytes).map_err(|error| self.not_an_index(&error))
     }
 
-    fn not_an_index(&self, error: String) -> LayoutError {
+    fn not_an_index(&self, error: &serde_json::Error) -> LayoutError {
         LayoutError::NotALayout { path: self.root.clone(), reason: format!("`index.json`: {error}") }
     }
 

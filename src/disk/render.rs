@@ -83,6 +83,11 @@ pub fn stamp(metadata: &std::fs::Metadata) -> Stamp {
     }
 }
 
+/// How much of a buffer may be filled where `left_bytes` are left.
+pub fn at_most(buffer_bytes: usize, left_bytes: u64) -> usize {
+    usize::try_from(left_bytes).map_or(buffer_bytes, |left_bytes| left_bytes.min(buffer_bytes))
+}
+
 /// Reads the tar of a recipe, or a range of it.
 pub struct Renderer(BufReader<Parts>);
 
@@ -181,7 +186,7 @@ impl Parts {
             Piece::Inline(bytes, at) => Ok(copy(bytes, at, buffer)),
             Piece::Open(file) => file.read(buffer),
             Piece::Zeros(left_bytes) => {
-                let length = (buffer.len() as u64).min(*left_bytes) as usize;
+                let length = at_most(buffer.len(), *left_bytes);
                 buffer[..length].fill(0);
                 *left_bytes -= length as u64;
                 Ok(length)
@@ -213,7 +218,7 @@ fn padding(entry: &Entry) -> Option<Piece> {
 
 impl Read for Parts {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let wanted = (buffer.len() as u64).min(self.remaining_bytes) as usize;
+        let wanted = at_most(buffer.len(), self.remaining_bytes);
         let mut filled = 0;
         while filled < wanted {
             match self.read_piece(&mut buffer[filled..wanted]) {
@@ -259,7 +264,7 @@ impl OpenFile {
         if self.opened.is_none() {
             self.opened = Some(self.open()?);
         }
-        let length = (buffer.len() as u64).min(self.size_bytes - self.at) as usize;
+        let length = at_most(buffer.len(), self.size_bytes - self.at);
         if length == 0 {
             self.check_at_end()?;
             return Ok(0);
@@ -283,7 +288,7 @@ impl OpenFile {
     fn open(&self) -> Result<(File, Stamp), RenderError> {
         let path = &self.local.path;
         // Not blocking: a pipe that has taken the file's place would wait for a writer for ever.
-        let flags = rustix::fs::OFlags::NONBLOCK.bits() as i32;
+        let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
         let mut file = File::options().read(true).custom_flags(flags).open(path).map_err(|source| match source.kind() {
             io::ErrorKind::NotFound => changed(path, "it is gone".to_owned()),
             _ => unreadable(path, source),

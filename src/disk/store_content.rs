@@ -75,14 +75,13 @@ impl Store {
         atomic::flush_folder(&folder).map_err(failed("flush", &folder))?;
         let mut adopted = Tree::new();
         for (path, node) in tree.nodes() {
-            let node = match node {
-                EntryKind::File { size_bytes, executable, content: Content::Local(file) } => {
-                    let digest = file.digest.expect("checked above");
-                    let content = self.content(&digest);
-                    EntryKind::File { size_bytes: *size_bytes, executable: *executable, content }
-                }
-                other => other.clone(),
-            };
+            let mut node = node.clone();
+            if let EntryKind::File { content, .. } = &mut node
+                && let Content::Local(file) = content
+                && let Some(digest) = file.digest
+            {
+                *content = self.content(&digest);
+            }
             adopted.insert(path.clone(), node);
         }
         Ok(adopted)

@@ -35,8 +35,8 @@ impl Store {
         let uploads = self.uploads_folder();
         let file = tempfile::Builder::new().prefix(PREFIX).rand_bytes(24).tempfile_in(&uploads);
         let (_, path) = file.and_then(|file| Ok(file.keep()?)).map_err(failed("create a file in", &uploads))?;
-        let name = path.file_name().and_then(|name| name.to_str()).expect("made of ASCII above");
-        Ok(name[PREFIX.len()..].to_owned())
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        Ok(name.trim_start_matches(PREFIX).to_owned())
     }
 
     /// Takes hold of a session. [`StoreError::Busy`] while another request does.

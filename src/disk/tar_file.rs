@@ -17,6 +17,8 @@ use crate::oci::manifest::Descriptor;
 use crate::oci::path::TreePath;
 use crate::oci::tar_header;
 
+const BLOCK: usize = BLOCK_BYTES as usize;
+
 /// Why an archive cannot be written.
 #[derive(Debug, thiserror::Error)]
 pub enum TarFileError {
@@ -99,7 +101,7 @@ impl TarFile {
 
     /// Ends the archive and gives it its name.
     pub fn publish(mut self) -> Result<(), TarFileError> {
-        self.write(&[0; 2 * BLOCK_BYTES as usize])?;
+        self.write(&[0; 2 * BLOCK])?;
         let failed = |source| TarFileError::Write { path: self.path.clone(), source };
         let file = self.file.into_inner().map_err(|error| failed(error.into_error()))?;
         atomic::publish(file, &self.path, Existing::Replace).map_err(failed)
@@ -107,7 +109,7 @@ impl TarFile {
 
     fn pad(&mut self, size_bytes: u64) -> Result<(), TarFileError> {
         let padding = size_bytes.next_multiple_of(BLOCK_BYTES) - size_bytes;
-        self.write(&[0; BLOCK_BYTES as usize][..padding as usize])
+        self.write(&[0; BLOCK][..padding as usize])
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), TarFileError> {

@@ -9,6 +9,7 @@
 
 use std::io::{self, Read};
 
+use super::render::at_most;
 use crate::fault::{Failure, Fault};
 use crate::oci::layer::BLOCK_BYTES;
 use crate::oci::path::PATH_BYTES_MAX;
@@ -148,7 +149,7 @@ impl<R: Read> TarReader<R> {
 
     /// Reads bytes of the current member; zero at their end.
     pub fn read_data(&mut self, buffer: &mut [u8]) -> Result<usize, TarError> {
-        let wanted = (buffer.len() as u64).min(self.left_bytes) as usize;
+        let wanted = at_most(buffer.len(), self.left_bytes);
         if wanted == 0 {
             return Ok(0);
         }
@@ -162,7 +163,7 @@ impl<R: Read> TarReader<R> {
     }
 
     fn skip(&mut self) -> Result<(), TarError> {
-        let mut buffer = [0; 32 << 10];
+        let mut buffer = [0; 16 << 10];
         while self.read_data(&mut buffer)? > 0 {}
         let padding = std::mem::take(&mut self.padding_bytes) as usize;
         if fill(&mut self.source, &mut buffer[..padding])? < padding {
@@ -199,7 +200,7 @@ impl<R: Read> TarReader<R> {
 
     /// After the end mark: zeros up to the end of the stream. A second archive there would be seen by some readers and not by others.
     fn check_fill(&mut self) -> Result<(), TarError> {
-        let mut buffer = [0; 32 << 10];
+        let mut buffer = [0; 16 << 10];
         let mut filled_bytes = 0;
         loop {
             let length = read(&mut self.source, &mut buffer)?;
@@ -333,8 +334,11 @@ fn decimal(digits: &[u8]) -> Option<u64> {
     if plain { std::str::from_utf8(digits).ok()?.parse().ok() } else { None }
 }
 
+/// A keyword and its value.
+type Record<'a> = (&'a [u8], &'a [u8]);
+
 /// `LENGTH keyword=value\n`, LENGTH counting itself (POSIX pax); a value may have line ends in it.
-fn pax_records(mut bytes: &[u8]) -> Result<Vec<(&[u8], &[u8])>, &'static str> {
+fn pax_records(mut bytes: &[u8]) -> Result<Vec<Record<'_>>, &'static str> {
     let wrong = "its PAX records are not valid";
     let mut records = Vec::new();
     while !bytes.is_empty() {

@@ -89,7 +89,7 @@ fn check(descriptor: &Descriptor, hasher: Hasher) -> Result<(), CopyError> {
         return Err(CopyError::Size { digest, expected_bytes, found_bytes });
     }
     let found = hasher.finish();
-    if found != digest { Err(CopyError::Digest { expected: digest, found }) } else { Ok(()) }
+    if found == digest { Ok(()) } else { Err(CopyError::Digest { expected: digest, found }) }
 }
 
 /// A reader of a blob that fails, with a [`CopyError`] inside, instead of ending where the bytes are not those of the descriptor.

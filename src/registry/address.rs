@@ -1,11 +1,11 @@
 //! Where a registry is on the network, and where it may send us.
 //!
 //! A registry hands out addresses of its own choosing: where an upload goes on (`Location`), where a blob really is (a
-//! redirect), where tokens come from (`realm`). Two rules hold for all of them. Credentials and tokens go to the registry's own
-//! address only ([`Address::owns`]; the realm is the one exception, by the protocol). And a public registry cannot send us
-//! into a private network: from a build service that is an attack on what stands beside it (server-side request forgery; go-containerregistry
-//! refuses the same of literals, and here names that resolve to private addresses are refused too). Registries that are themselves
-//! private are free to name their neighbours.
+//! redirect), where tokens come from (`realm`). Two rules hold for all of them. Credentials and tokens go to the
+//! registry's own address only ([`Address::owns`]; the realm is the one exception, by the protocol). And a public
+//! registry cannot send us into a private network: from a build service that is an attack on what stands beside it
+//! (server-side request forgery; go-containerregistry refuses the same of literals, and here names that resolve to
+//! private addresses are refused too). Registries that are themselves private are free to name their neighbours.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};

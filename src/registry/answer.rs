@@ -1,9 +1,9 @@
 //! What a registry said when it said no: the status, and what its body tells.
 //!
-//! The body of an error is JSON of one shape by the distribution specification ("Error codes"), and in practice also HTML of
-//! a proxy, plain text, or nothing. It is read up to [`BODY_BYTES_MAX`] and never trusted: control characters are taken out, since
-//! the text ends on a terminal. The envelope's types are oci-client's, which keep codes that the specification does not
-//! know. What a status means for a retry is the table [`TRANSIENT`]; nothing else decides that.
+//! The body of an error is JSON of one shape by the distribution specification ("Error codes"), and in practice also
+//! HTML of a proxy, plain text, or nothing. It is read up to [`BODY_BYTES_MAX`] and never trusted: control characters
+//! are taken out, since the text ends on a terminal. The envelope's types are oci-client's, which keep codes that the
+//! specification does not know. What a status means for a retry is the table [`TRANSIENT`]; nothing else decides that.
 
 use std::fmt;
 use std::time::Duration;

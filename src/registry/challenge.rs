@@ -1,7 +1,7 @@
 //! `WWW-Authenticate`: how a registry wants to be asked.
 //!
-//! A header may hold several challenges, and a registry may send several headers (RFC 9110, 11.6.1); Bearer is taken before
-//! Basic. Only reads; who answers a challenge, and where, is `tokens.rs`.
+//! A header may hold several challenges, and a registry may send several headers (RFC 9110, 11.6.1); Bearer is taken
+//! before Basic. Only reads; who answers a challenge, and where, is `tokens.rs`.
 
 use std::collections::BTreeMap;
 

@@ -1,19 +1,21 @@
 //! Registries, and repositories in them: where everything that goes over the registry protocol begins.
 //!
-//! [`Registries`] is made once from the settings and cloned freely; it keeps one HTTP client, one set of tokens and what was learnt for
-//! each registry. A [`Repository`] is the handle that the other files of this folder give their verbs: `manifests.rs`,
-//! `download.rs`, `upload.rs`, `mount.rs`. This file has no verb: it sends requests, follows redirects and answers challenges.
+//! [`Registries`] is made once from the settings and cloned freely; it keeps one HTTP client, one set of tokens and
+//! what was learnt for each registry. A [`Repository`] is the handle that the other files of this folder give their
+//! verbs: `manifests.rs`, `download.rs`, `upload.rs`, `mount.rs`. This file has no verb: it sends requests, follows
+//! redirects and answers challenges.
 //!
-//! oci-client is used for the protocol's error types only. Its requests are not: it reads answers without a limit, follows
-//! `urls` of descriptors and tokens' realms anywhere, asks `/v2/` before each request where no login is wanted, never tries again, and
-//! panics on some `Location`s (docs/DEPENDENCIES.md has the list).
+//! oci-client is used for the protocol's error types only. Its requests are not: it reads answers without a limit,
+//! follows `urls` of descriptors and tokens' realms anywhere, asks `/v2/` before each request where no login is wanted,
+//! never tries again, and panics on some `Location`s (docs/DEPENDENCIES.md has the list).
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use reqwest::header::{AUTHORIZATION, HeaderMap, LOCATION};
-use reqwest::{Certificate, Method, Response, StatusCode};
+use reqwest::{Method, Response, StatusCode};
+use rustls::ClientConfig;
 use url::Url;
 
 use super::address::{Address, AddressError};
@@ -21,7 +23,7 @@ use super::credentials::CredentialSources;
 use super::error::{Action, Operation, RegistryError};
 use super::retry::Tries;
 use super::settings::{HostSettings, RegistrySettings};
-use super::tls;
+use super::tls::{self, Authorities};
 use super::tokens::{Scope, Tokens};
 use super::wire::{Clients, Payload, Wire};
 use crate::oci::reference::Reference;
@@ -40,14 +42,15 @@ pub struct Registries {
 
 struct Shared {
     settings: RegistrySettings,
-    authorities: Vec<Certificate>,
-    own_authorities: BTreeMap<String, Vec<Certificate>>,
+    authorities: Authorities,
+    own_authorities: BTreeMap<String, Authorities>,
     hosts: Mutex<Hosts>,
 }
 
 #[derive(Default)]
 struct Hosts {
     known: BTreeMap<String, Arc<Host>>,
+    tls: Option<ClientConfig>,
     usual: Option<Clients>,
     loopback: Option<Clients>,
 }
@@ -110,7 +113,7 @@ impl Registries {
     /// Reads the files of certificate authorities; nothing is sent.
     pub fn new(settings: RegistrySettings) -> Result<Registries, RegistryError> {
         tls::install_provider();
-        let mut authorities = tls::bundled_authorities();
+        let mut authorities = Authorities::new();
         for path in &settings.ca_files {
             authorities.extend(tls::authorities_of(path)?);
         }
@@ -146,14 +149,9 @@ impl Registries {
         let host_settings = settings.hosts.get(registry).unwrap_or(&nothing_set);
         let address = Address::new(registry, host_settings.plain_http).map_err(RegistryError::Host)?;
         let direct = address.is_loopback();
-        let clients = if let Some(own) = own_authorities.get(registry) {
-            tls::clients(settings, &[authorities.as_slice(), own.as_slice()].concat(), direct)?
-        } else {
-            let shared = if direct { &mut hosts.loopback } else { &mut hosts.usual };
-            match shared {
-                Some(clients) => clients.clone(),
-                None => shared.insert(tls::clients(settings, authorities, direct)?).clone(),
-            }
+        let clients = match own_authorities.get(registry) {
+            Some(own) => tls::clients(settings, &tls::tls_settings(authorities, own)?, direct)?,
+            None => hosts.clients(settings, authorities, direct)?,
         };
         let host = Arc::new(Host {
             registry: registry.to_owned(),
@@ -167,6 +165,21 @@ impl Registries {
         });
         hosts.known.insert(registry.to_owned(), host.clone());
         Ok(host)
+    }
+}
+
+impl Hosts {
+    /// The clients of hosts without an authority of their own.
+    fn clients(&mut self, settings: &RegistrySettings, authorities: &Authorities, direct: bool) -> Result<Clients, RegistryError> {
+        let tls = match &mut self.tls {
+            Some(tls) => tls,
+            none => none.insert(tls::tls_settings(authorities, &[])?),
+        };
+        let clients = if direct { &mut self.loopback } else { &mut self.usual };
+        match clients {
+            Some(clients) => Ok(clients.clone()),
+            none => Ok(none.insert(tls::clients(settings, tls, direct)?).clone()),
+        }
     }
 }
 

@@ -1,10 +1,10 @@
 //! Credentials: who we are to a registry, read from where users keep that.
 //!
-//! A user name and password of the settings come first; then the credential files in their order: docker's `config.json` and
-//! podman's `auth.json` have one form. In a file a helper of its own for the host (`credHelpers`) comes first, then the entry in `auths`, then the
-//! helper for all (`credsStore`). Podman's keys may name a repository or a part of its path; the longest wins.
-//! `docker_credential` reads the entries. It does not call the helpers: it waits for them without an end, and ours are
-//! stopped after [`HELPER_TIMEOUT`].
+//! A user name and password of the settings come first; then the credential files in their order: docker's
+//! `config.json` and podman's `auth.json` have one form. In a file a helper of its own for the host (`credHelpers`)
+//! comes first, then the entry in `auths`, then the helper for all (`credsStore`). Podman's keys may name a repository
+//! or a part of its path; the longest wins. `docker_credential` reads the entries. It does not call the helpers: it
+//! waits for them without an end, and ours are stopped after [`HELPER_TIMEOUT`].
 //!
 //! Files are read again at each look-up, since a login in another window changes them.
 
@@ -200,7 +200,7 @@ impl CredentialSources {
             .map_err(failed)?;
         if !output.status.success() {
             // The protocol has no code for "nothing known", only this text (docker-credential-helpers, `credentials/error.go`).
-            let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+            let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
             if said.contains("credentials not found") {
                 return Ok(None);
             }

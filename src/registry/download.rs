@@ -1,8 +1,9 @@
 //! Blobs, asked for and pulled.
 //!
-//! A pulled blob is a stream of exactly the descriptor's size, and its last piece is handed out only when the digest of all is right: whoever
-//! gets to the end of the stream has the blob. A connection that breaks is made again, and goes on where it broke (`Range`). The `urls` of a descriptor
-//! are never followed: they would lead anyone who can name a base image into our network. The mirrors are asked first.
+//! A pulled blob is a stream of exactly the descriptor's size, and its last piece is handed out only when the digest of
+//! all is right: whoever gets to the end of the stream has the blob. A connection that breaks is made again, and goes
+//! on where it broke (`Range`). The `urls` of a descriptor are never followed: they would lead anyone who can name a
+//! base image into our network. The mirrors are asked first.
 
 use std::ops::Range;
 use std::pin::Pin;

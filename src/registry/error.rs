@@ -1,8 +1,9 @@
 //! What can go wrong with a registry: one error for all of its client.
 //!
-//! Each failure names what was being done ([`Action`]): the operation and the object, `host/repository:tag` or `…@digest`.
-//! Whose failure it is, whether trying again helps, and what the user can do follow from tables here and in `answer.rs`, not from
-//! the place that failed. URLs are not printed: those that registries hand out carry signatures and session states.
+//! Each failure names what was being done ([`Action`]): the operation and the object, `host/repository:tag` or
+//! `…@digest`. Whose failure it is, whether trying again helps, and what the user can do follow from tables here and in
+//! `answer.rs`, not from the place that failed. URLs are not printed: those that registries hand out carry signatures
+//! and session states.
 
 use std::error::Error;
 use std::fmt;
@@ -196,6 +197,9 @@ pub enum RegistryError {
         #[source]
         source: Box<dyn Error + Send + Sync>,
     },
+    /// TLS could not be set up.
+    #[error("cannot set up TLS")]
+    Tls(#[source] rustls::Error),
     /// The HTTP library could not be set up.
     #[error("cannot set up the HTTP client")]
     Client(#[source] reqwest::Error),
@@ -268,6 +272,8 @@ impl Trouble {
         Some(match cause.downcast_ref::<rustls::Error>()? {
             rustls::Error::InvalidMessage(_) => Trouble::SpeaksPlainHttp,
             rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer) => Trouble::UnknownAuthority,
+            // A certificate that is its own authority (`tls.rs`); webpki has a word for it, and rustls has not.
+            rustls::Error::InvalidCertificate(rustls::CertificateError::Other(_)) => Trouble::UnknownAuthority,
             _ => Trouble::Tls,
         })
     }
@@ -316,7 +322,11 @@ impl RegistryError {
             | RegistryError::NotAManifest { action, .. }
             | RegistryError::Source { action, .. }
             | RegistryError::Credentials { action, .. } => Some(action),
-            RegistryError::Key { .. } | RegistryError::Host(_) | RegistryError::CaFile { .. } | RegistryError::Client(_) => None,
+            RegistryError::Key { .. }
+            | RegistryError::Host(_)
+            | RegistryError::CaFile { .. }
+            | RegistryError::Tls(_)
+            | RegistryError::Client(_) => None,
         }
     }
 }
@@ -336,7 +346,7 @@ impl Failure for RegistryError {
             RegistryError::NotAManifest { source, .. } => source.fault(),
             RegistryError::Key { .. } | RegistryError::Host(_) | RegistryError::CaFile { .. } => Fault::Usage,
             RegistryError::Credentials { .. } => Fault::Usage,
-            RegistryError::Client(_) => Fault::Ours,
+            RegistryError::Tls(_) | RegistryError::Client(_) => Fault::Ours,
             RegistryError::Unreachable { .. }
             | RegistryError::Astray { .. }
             | RegistryError::Protocol { .. }

@@ -1,8 +1,8 @@
 //! Manifests and tags: asked for, pulled, put, listed.
 //!
-//! A manifest is read up to [`MANIFEST_BYTES_MAX`] and checked before anything believes it: against the digest that it was asked
-//! by, and against the registry's `Docker-Content-Digest` where there is one. Nothing is re-serialised. Pulls ask the
-//! mirrors first.
+//! A manifest is read up to [`MANIFEST_BYTES_MAX`] and checked before anything believes it: against the digest that it
+//! was asked by, and against the registry's `Docker-Content-Digest` where there is one. Nothing is re-serialised. Pulls
+//! ask the mirrors first.
 
 use std::str::FromStr;
 

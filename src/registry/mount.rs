@@ -1,8 +1,9 @@
 //! Mounting: a blob that the registry has in another repository, without sending it.
 //!
-//! A mount is a wish (distribution 1.1, "Mounting a blob from another repository"): the registry may open an upload instead, and then the upload goes on
-//! there. It always names the repository to mount from: Quay refuses a mount without. A token for it asks
-//! to push here first and to pull there second, since some servers grant the first scope only (go-containerregistry keeps the same order).
+//! A mount is a wish (distribution 1.1, "Mounting a blob from another repository"): the registry may open an upload
+//! instead, and then the upload goes on there. It always names the repository to mount from: Quay refuses a mount
+//! without. A token for it asks to push here first and to pull there second, since some servers grant the first scope
+//! only (go-containerregistry keeps the same order).
 
 use reqwest::header::HeaderMap;
 use reqwest::{Method, StatusCode};

@@ -1,7 +1,8 @@
 //! When to try again, and how long to wait before.
 //!
 //! What is worth another try is said by the failure itself ([`Failure::fault`], through the tables of `answer.rs` and
-//! `error.rs`). This file counts and waits. What must stay true: the count starts again only when something went forward.
+//! `error.rs`). This file counts and waits. What must stay true: the count starts again only when something went
+//! forward.
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;

@@ -1,8 +1,9 @@
 //! Upload sessions: the registry's side of a blob that is being pushed.
 //!
-//! A session is an URL that the registry hands out and changes with each answer (`Location`), and the number of bytes that it says
-//! it has (`Range`). Both are taken from the newest answer and from nothing else: docker-registry 2.8.2 keeps its state in the URL,
-//! answers 404 to an older one, and takes a chunk at a wrong offset without a word. What is sent when is `upload.rs`.
+//! A session is an URL that the registry hands out and changes with each answer (`Location`), and the number of bytes
+//! that it says it has (`Range`). Both are taken from the newest answer and from nothing else: docker-registry 2.8.2
+//! keeps its state in the URL, answers 404 to an older one, and takes a chunk at a wrong offset without a word. What is
+//! sent when is `upload.rs`.
 
 use reqwest::header::{CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION, RANGE};
 use reqwest::{Method, StatusCode};

@@ -1,9 +1,9 @@
 //! The `Authorization` of a request: none, a password, or a token that was fetched for what the request does.
 //!
-//! Nothing is asked in advance: a registry that wants to know who we are answers 401 and says how ([`Challenge`]). From then on its
-//! requests are authorised before they are sent. Tokens are kept by their scopes until shortly before they end, and fetched
-//! by one task at a time. What must stay true: a password goes to the registry or to the server that the registry names, a token to the
-//! registry only; neither to plain HTTP where the registry itself speaks TLS.
+//! Nothing is asked in advance: a registry that wants to know who we are answers 401 and says how ([`Challenge`]). From
+//! then on its requests are authorised before they are sent. Tokens are kept by their scopes until shortly before they
+//! end, and fetched by one task at a time. What must stay true: a password goes to the registry or to the server that
+//! the registry names, a token to the registry only; neither to plain HTTP where the registry itself speaks TLS.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

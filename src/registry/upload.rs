@@ -1,12 +1,13 @@
 //! Pushing a blob: what is sent, and what is done when it goes wrong.
 //!
-//! The usual way is one request with the whole blob as its body: chunks cost half the speed and more on a fast line. Chunks are for
-//! registries and proxies that refuse a large body (413), that name a largest chunk, and for a large blob whose connection broke once.
+//! The usual way is one request with the whole blob as its body: chunks cost half the speed and more on a fast line.
+//! Chunks are for registries and proxies that refuse a large body (413), that name a largest chunk, and for a large
+//! blob whose connection broke once.
 //!
 //! After a failure that may pass, the registry is asked what it has: the blob itself (the answer to the last request
-//! was lost), a part of it (the upload goes on there), or nothing (it begins again). What must stay true: only the registry's
-//! word moves the offset; a blob is pushed when the registry has taken its digest, and not before; the source is
-//! opened anew for each piece that is sent, so nothing of it is held in memory.
+//! was lost), a part of it (the upload goes on there), or nothing (it begins again). What must stay true: only the
+//! registry's word moves the offset; a blob is pushed when the registry has taken its digest, and not before; the
+//! source is opened anew for each piece that is sent, so nothing of it is held in memory.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -75,6 +76,8 @@ impl Repository {
             listener,
             session,
             has_bytes: 0,
+            furthest_bytes: 0,
+            body_bytes: 0,
             in_chunks: false,
             chunks_refused: false,
             range_refused_at: None,
@@ -105,6 +108,11 @@ struct Upload<'a> {
     session: Option<Session>,
     /// How many bytes the registry says it has in `session`.
     has_bytes: u64,
+    /// The most that it ever had. Only what goes beyond starts the count of tries again, so that a registry that takes all and
+    /// then forgets it is given up.
+    furthest_bytes: u64,
+    /// The size of the request body that was sent last.
+    body_bytes: u64,
     in_chunks: bool,
     chunks_refused: bool,
     /// The offset at which a chunk was last refused.
@@ -181,6 +189,7 @@ impl Upload<'_> {
 
     /// Sends a part of the blob in one request.
     async fn send(&mut self, range: Range<u64>, part: Part, session: &Session) -> Result<(), RegistryError> {
+        self.body_bytes = range.end - range.start;
         let Upload { listener, source, sent_bytes, size_bytes, .. } = &*self;
         let before_bytes = sent_bytes.load(Ordering::Relaxed);
         let open = || source(range.clone());
@@ -222,15 +231,22 @@ impl Upload<'_> {
             return Err(RegistryError::Protocol { action: self.action.clone(), problem });
         }
         self.has_bytes = said_bytes;
-        self.tries.progress();
+        if said_bytes > self.furthest_bytes {
+            self.furthest_bytes = said_bytes;
+            self.tries.progress();
+        }
         Ok(())
     }
 
     /// What a failure calls for.
     fn after(&mut self, error: &RegistryError) -> Next {
-        let broke = matches!(error, RegistryError::Unreachable { trouble: Trouble::Torn, .. } | RegistryError::Stalled { .. });
-        // A body that broke once may break at the same place again: smaller ones lose less.
-        self.in_chunks |= broke && self.size_bytes > self.endpoint.host.chunk_bytes && !self.chunks_refused;
+        // A large body that broke, by itself or by a proxy's patience, may break at the same place again: smaller ones lose less.
+        let broke = match error {
+            RegistryError::Unreachable { trouble, .. } => *trouble == Trouble::Torn,
+            RegistryError::Stalled { .. } => true,
+            _ => matches!(error.status().map_or(0, |status| status.as_u16()), 408 | 499 | 502 | 504 | 520..=524),
+        };
+        self.in_chunks |= broke && self.body_bytes > self.endpoint.host.chunk_bytes && !self.chunks_refused;
         let Some(answer) = error.answer() else {
             let lies = matches!(error, RegistryError::Protocol { .. }) && self.session.is_none();
             let worth = lies || error.fault().is_transient();
@@ -265,13 +281,12 @@ impl Upload<'_> {
 
     /// The body was too large: remembers that for the registry. Smaller ones are tried in a new session.
     fn smaller_bodies(&mut self) -> Next {
-        let (known, chunk_bytes) = (&self.endpoint.host.body_bytes_max, self.endpoint.host.chunk_bytes);
-        let refused_bytes = known.load(Ordering::Relaxed).min(if self.in_chunks { chunk_bytes } else { self.size_bytes });
+        let (refused_bytes, chunk_bytes) = (self.body_bytes, self.endpoint.host.chunk_bytes);
         let smaller_bytes = if refused_bytes > chunk_bytes { chunk_bytes } else { refused_bytes / 2 };
         if refused_bytes <= chunk_bytes && smaller_bytes < BODY_BYTES_LEAST {
             return Next::GiveUp;
         }
-        known.fetch_min(smaller_bytes, Ordering::Relaxed);
+        self.endpoint.host.body_bytes_max.fetch_min(smaller_bytes, Ordering::Relaxed);
         self.in_chunks = true;
         Next::BeginAgain(Duration::ZERO)
     }

@@ -1,9 +1,9 @@
 //! One request, one answer: the HTTP below the registry client.
 //!
-//! A [`Wire`] sends a request to one URL and waits for the head of the answer: no redirect, no login, no second try; those are
-//! `host.rs` and `upload.rs`. It keeps the rules that hold for every request: where we may go at all (`address.rs`), how long
-//! nothing may move, how much of an answer is read. There is no time-out for a request as a whole. A body that is sent is
-//! watched while it is: it may take a day, but it has to move.
+//! A [`Wire`] sends a request to one URL and waits for the head of the answer: no redirect, no login, no second try;
+//! those are `client.rs` and `upload.rs`. It keeps the rules that hold for every request: where we may go at all
+//! (`address.rs`), how long nothing may move, how much of an answer is read. There is no time-out for a request as a
+//! whole. A body that is sent is watched while it is: it may take a day, but it has to move.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -264,4 +264,63 @@ pub fn unreachable_error(action: &Action, source: reqwest::Error) -> RegistryErr
         next = cause.source();
     }
     RegistryError::Unreachable { action: action.clone(), trouble: Trouble::of(&source), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::error::Operation;
+    use super::super::settings::RegistrySettings;
+    use super::super::tls;
+    use super::*;
+
+    fn wire(registry: &str) -> Wire {
+        tls::install_provider();
+        let settings = RegistrySettings::default();
+        let clients = tls::clients(&settings, &tls::tls_settings(&[], &[]).unwrap(), true).unwrap();
+        Wire::new(Address::new(registry, Some(true)).unwrap(), settings.patience, clients)
+    }
+
+    async fn get(wire: &Wire, url: &str) -> Result<Response, RegistryError> {
+        let action = Action { operation: Operation::PullBlob, registry: "host".to_owned(), object: "host/x".to_owned() };
+        wire.exchange(&action, &Method::GET, &Url::parse(url).unwrap(), HeaderMap::new(), &Payload::Empty).await
+    }
+
+    #[tokio::test]
+    async fn public_registries_do_not_lead_to_private_addresses() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let public = wire("203.0.113.7");
+        for host in ["127.0.0.1", "localhost", "10.0.0.1", "[::1]", "169.254.169.254"] {
+            let result = get(&public, &format!("http://{host}:{port}/")).await;
+            assert!(matches!(result, Err(RegistryError::Astray { source: AddressError::Private(_), .. })), "{host}: {result:?}");
+        }
+        // Nobody knocked.
+        let knocked = timeout(std::time::Duration::from_millis(50), listener.accept()).await;
+        assert!(knocked.is_err());
+    }
+
+    #[tokio::test]
+    async fn names_are_checked_by_what_they_resolve_to() {
+        let guarded = wire("203.0.113.7").clients.guarded;
+        // By its form the URL is harmless; only the resolver can tell.
+        let error = guarded.get("http://localhost:1/").send().await.unwrap_err();
+        let action = Action { operation: Operation::PullBlob, registry: "host".to_owned(), object: "host/x".to_owned() };
+        let error = unreachable_error(&action, error);
+        assert!(matches!(error, RegistryError::Astray { source: AddressError::Private(_), .. }), "{error:?}");
+    }
+
+    #[tokio::test]
+    async fn private_registries_may_name_their_neighbours() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let answer = tokio::spawn(async move {
+            let (mut connection, _) = listener.accept().await.unwrap();
+            let mut head = [0; 16];
+            tokio::io::AsyncReadExt::read_exact(&mut connection, &mut head).await.unwrap();
+            tokio::io::AsyncWriteExt::write_all(&mut connection, b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
+        });
+        let response = get(&wire("10.0.0.1"), &format!("http://127.0.0.1:{port}/")).await.unwrap();
+        assert_eq!(response.status(), reqwest::StatusCode::NO_CONTENT);
+        answer.await.unwrap();
+    }
 }

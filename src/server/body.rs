@@ -14,7 +14,7 @@ use futures_util::{StreamExt, stream};
 /// The size of a piece: large enough that handing it to another thread costs nothing beside reading it.
 const PIECE_BYTES: usize = 512 << 10;
 /// For how long a client may send nothing at all.
-const IDLE: Duration = Duration::from_secs(120);
+const IDLE: Duration = Duration::from_mins(2);
 
 /// A body with the bytes of `reader`. Where the reader fails, the connection is cut, so that the client cannot take the body for whole.
 pub fn of_reader(reader: Box<dyn Read + Send>) -> Body {
@@ -46,24 +46,29 @@ fn read_piece(mut reader: Box<dyn Read + Send>) -> io::Result<Option<(Bytes, Box
 pub struct Pieces {
     stream: BodyDataStream,
     waiting: BytesMut,
+    torn: Option<io::Error>,
 }
 
 impl Pieces {
     /// Of `body`.
     pub fn new(body: Body) -> Pieces {
-        Pieces { stream: body.into_data_stream(), waiting: BytesMut::new() }
+        Pieces { stream: body.into_data_stream(), waiting: BytesMut::new(), torn: None }
     }
 
-    /// The next piece; `None` at the end. An error where the client stops in the middle or sends nothing for two minutes.
+    /// The next piece; `None` at the end. Where the client stops in the middle, or sends nothing for two minutes, an error comes after
+    /// everything that had arrived.
     pub async fn next(&mut self) -> io::Result<Option<Bytes>> {
-        while self.waiting.len() < PIECE_BYTES {
+        while self.waiting.len() < PIECE_BYTES && self.torn.is_none() {
             match tokio::time::timeout(IDLE, self.stream.next()).await {
                 Ok(Some(Ok(bytes))) => self.waiting.extend_from_slice(&bytes),
-                Ok(Some(Err(error))) => return Err(io::Error::other(error)),
+                Ok(Some(Err(error))) => self.torn = Some(io::Error::other(error)),
                 Ok(None) => break,
-                Err(_) => return Err(io::ErrorKind::TimedOut.into()),
+                Err(_) => self.torn = Some(io::ErrorKind::TimedOut.into()),
             }
         }
-        Ok((!self.waiting.is_empty()).then(|| self.waiting.split().freeze()))
+        match self.torn.take_if(|_| self.waiting.is_empty()) {
+            Some(error) => Err(error),
+            None => Ok((!self.waiting.is_empty()).then(|| self.waiting.split().freeze())),
+        }
     }
 }

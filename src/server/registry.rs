@@ -166,16 +166,16 @@ async fn tags(store: Arc<Store>, repository: String, parameters: &Parameters) ->
     let name = repository.clone();
     let tags = blocking(move || store.tags(&name)).await?.ok_or_else(|| RegistryError::NameUnknown(repository.clone()))?;
     let path = format!("/v2/{repository}/tags/list");
-    Ok(page(&path, tags, parameters, |tags| json!({"name": repository, "tags": tags})))
+    Ok(page(&path, &tags, parameters, |tags| json!({"name": repository, "tags": tags})))
 }
 
 async fn catalog(store: Arc<Store>, parameters: &Parameters) -> Result<Response, RegistryError> {
     let repositories = blocking(move || store.repositories()).await?;
-    Ok(page("/v2/_catalog", repositories, parameters, |repositories| json!({"repositories": repositories})))
+    Ok(page("/v2/_catalog", &repositories, parameters, |repositories| json!({"repositories": repositories})))
 }
 
 /// The names after `last`, `n` of them, and the way to the rest.
-fn page(path: &str, names: Vec<String>, parameters: &Parameters, document: impl Fn(&[String]) -> Value) -> Response {
+fn page(path: &str, names: &[String], parameters: &Parameters, document: impl Fn(&[String]) -> Value) -> Response {
     let after = parameters.last.as_ref().map_or(0, |last| names.partition_point(|name| name <= last));
     let (rest, n) = (&names[after..], parameters.n.unwrap_or(NAMES_MAX).min(NAMES_MAX));
     let shown = &rest[..n.min(rest.len())];

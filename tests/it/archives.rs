@@ -97,7 +97,8 @@ fn every_bad_archive_is_refused_and_leaves_nothing() {
     python(&[&"bad.py", &folder.path()]);
     let mut made: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     let mut known: Vec<_> = BAD.iter().map(|(case, _)| (*case).to_owned()).collect();
-    (made.sort(), known.sort());
+    made.sort();
+    known.sort();
     assert_eq!(made, known);
     for (case, text) in BAD {
         let error = refused(&fs::read(folder.path().join(case)).unwrap(), &Limits::default());

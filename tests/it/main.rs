@@ -6,10 +6,14 @@
 
 mod archives;
 mod contracts;
+mod embedded_registry;
+mod image;
+mod image_files;
 mod layers;
 mod registry;
 mod registry_faults;
 mod registry_login;
+mod registry_uploads;
 mod saved_models;
 mod service;
 mod service_live;

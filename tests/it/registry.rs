@@ -4,14 +4,14 @@ use std::fs;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use futures_util::{StreamExt, TryStreamExt};
+use futures_util::TryStreamExt;
 use lamina::fault::{Failure, Fault};
 use lamina::oci::digest::Digest;
 use lamina::oci::manifest::{Pulled, media};
 use lamina::registry::client::{Access, Registries};
 use lamina::registry::error::RegistryError;
 use lamina::registry::mount::Mount;
-use lamina::registry::settings::RegistrySettings;
+use lamina::registry::settings::{HostSettings, RegistrySettings};
 use lamina::registry::upload::Progress;
 
 use crate::support::client::{layer, manifest, noise, quick, quiet, repository, repository_with, source};
@@ -188,34 +188,15 @@ async fn a_torn_download_goes_on_where_it_broke() {
 }
 
 #[tokio::test]
-async fn a_source_that_fails_is_told_as_itself_and_leaves_nothing() {
-    #[derive(Debug, thiserror::Error)]
-    #[error("`weights.bin` changed while it was read")]
-    struct Changed;
-    impl Failure for Changed {
-        fn fault(&self) -> Fault {
-            Fault::Invalid
-        }
-    }
+async fn bytes_of_another_digest_are_not_taken() {
     let registry = DockerRegistry::start();
-    let repository = repository(&format!("{}/model", registry.address()));
-    let blob = noise(500_000);
-    let good = source(&blob);
-    let broken = |range: std::ops::Range<u64>| -> lamina::registry::wire::BodyStream {
-        Box::pin(good(range).take(2).chain(futures_util::stream::iter([Err(Changed.into())])))
-    };
-    let error = repository.upload(Digest::of(&blob), 500_000, None, &broken, &quiet).await.unwrap_err();
-    assert_eq!(error.fault(), Fault::Invalid);
-    assert_eq!(lamina::fault::causes(&error), ["`weights.bin` changed while it was read"]);
-
-    let short = repository.upload(Digest::of(&blob), 500_001, None, &|_| good(0..500_000), &quiet).await.unwrap_err();
-    assert!(lamina::fault::one_line(&short).contains("500001 bytes were announced, the source gives 500000"), "{short:?}");
-
-    // Bytes that are not those of the digest: the registry finds out, and is asked once more before it is believed.
-    let other = repository.upload(Digest::of(b"other"), 500_000, None, &good, &quiet).await.unwrap_err();
-    assert!(other.to_string().contains("DIGEST_INVALID"), "{other}");
-    // The two that broke; the refused ones are gone.
-    assert_eq!((registry.blobs(), registry.uploads_left("model")), (0, 2));
+    let tap = WireTap::before(registry.address()).await;
+    let repository = repository(&format!("{}/model", tap.address()));
+    let error = repository.upload(Digest::of(b"other"), 500_000, None, &source(&noise(500_000)), &quiet).await.unwrap_err();
+    assert!(error.to_string().contains("DIGEST_INVALID"), "{error}");
+    assert_eq!((error.fault(), error.remedy()), (Fault::Remote, None));
+    // They may have been spoilt on the way, once.
+    assert_eq!((tap.count("PUT"), registry.blobs()), (2, 0));
 }
 
 #[tokio::test]
@@ -306,4 +287,57 @@ async fn a_manifest_keeps_its_bytes() {
     let pulled = repository.manifest(&document.digest.to_string()).await.unwrap();
     assert_eq!(pulled.document().bytes, document.bytes);
     assert!(fs::read_dir(registry.repository_folder("model").join("_manifests/tags")).is_err(), "a digest is not a tag");
+}
+
+#[tokio::test]
+async fn a_registry_with_an_authority_of_its_own_needs_the_authority() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let make = |name: &str, more: &[&str]| {
+        let (key, certificate) = (path(&format!("{name}.key")), path(&format!("{name}.pem")));
+        let made = std::process::Command::new("openssl")
+            .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"])
+            .args(["-addext", "subjectAltName=IP:127.0.0.1", "-subj", &format!("/CN={name}"), "-keyout", &key, "-out", &certificate])
+            .args(more)
+            .output()
+            .expect("this test needs openssl");
+        assert!(made.status.success(), "{made:?}");
+        (key, certificate)
+    };
+    // A certificate that is its own authority, as docker's manual has it made, and one with an authority above it.
+    let (own_key, own) = make("own", &[]);
+    let leaf = ["-CA", &own, "-CAkey", &own_key, "-addext", "basicConstraints=critical,CA:FALSE"];
+    let (leaf_key, leaf) = make("leaf", &leaf);
+    for (key, certificate) in [(&own_key, &own), (&leaf_key, &leaf)] {
+        check_authority(key, certificate, &own).await;
+    }
+    let no_file = HostSettings { ca_file: Some(path("missing.pem").into()), ..HostSettings::default() };
+    let settings = RegistrySettings { hosts: [("host".to_owned(), no_file)].into(), ..quick() };
+    let Err(error) = Registries::new(settings) else { panic!("a missing file was read") };
+    assert_eq!(error.fault(), Fault::Usage);
+    assert!(error.to_string().contains("missing.pem"), "{error}");
+}
+
+async fn check_authority(key: &str, certificate: &str, authority: &str) {
+    let registry = DockerRegistry::start_with(&format!(", tls: {{certificate: '{certificate}', key: '{key}'}}"));
+    let with = |host: HostSettings| {
+        let hosts = [(registry.address().to_owned(), host)].into();
+        repository_with(RegistrySettings { hosts, ..quick() }, &format!("{}/model", registry.address()))
+    };
+    let tls = HostSettings { plain_http: Some(false), ..HostSettings::default() };
+    let trusted = with(HostSettings { ca_file: Some(authority.into()), ..tls.clone() });
+    let blob = noise(2_000_000);
+    trusted.upload(Digest::of(&blob), 2_000_000, None, &source(&blob), &quiet).await.unwrap();
+    assert_eq!(trusted.blob_bytes(&layer(&blob), 2_000_000).await.unwrap(), blob);
+
+    for (host, trouble, setting) in [
+        (tls, "the registry's certificate is of an unknown authority", "`ca_file`"),
+        (HostSettings::default(), "HTTP request to an HTTPS server", "`plain_http: false`"),
+    ] {
+        let error = with(host).manifest("1").await.unwrap_err();
+        assert_eq!(error.fault(), Fault::Remote);
+        assert!(error.to_string().contains(trouble), "{error}");
+        let remedy = error.remedy().unwrap();
+        assert!(remedy.contains(setting) && remedy.contains(registry.address()), "{remedy}");
+    }
 }

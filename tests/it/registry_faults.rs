@@ -4,31 +4,21 @@ use std::time::{Duration, Instant};
 
 use axum::http::Method;
 use axum::http::header::{HeaderName, RETRY_AFTER};
+use futures_util::TryStreamExt;
 use lamina::fault::{Failure, Fault};
 use lamina::oci::digest::Digest;
 use lamina::oci::manifest::{Pulled, media};
 use lamina::registry::client::Repository;
 use lamina::registry::error::RegistryError;
-use lamina::registry::mount::Mount;
 use lamina::registry::settings::{HostSettings, Proxies, RegistrySettings};
 
-use crate::support::client::{layer, manifest, noise, quick, quiet, repository, repository_with, source};
-use crate::support::fault_registry::{FaultRegistry, Faults, Refusal};
+use crate::support::client::{layer, manifest, noise, push, quick, repository, repository_with};
+use crate::support::fault_registry::{FaultRegistry, Faults, Refusal, burst};
 
 async fn start(faults: Faults) -> (FaultRegistry, Repository) {
     let registry = FaultRegistry::start(faults).await;
     let repository = repository(&format!("{}/model", registry.address()));
     (registry, repository)
-}
-
-/// `times` answers with this status to these requests.
-fn burst(method: Method, path: &'static str, times: u32, status: u16) -> Refusal {
-    Refusal { method, path, times, status, headers: Vec::new(), body: "" }
-}
-
-async fn push(repository: &Repository, blob: &[u8]) -> Result<u64, RegistryError> {
-    let uploaded = repository.upload(Digest::of(blob), blob.len() as u64, None, &source(blob), &quiet).await?;
-    Ok(uploaded.sent_bytes)
 }
 
 #[tokio::test]
@@ -104,128 +94,6 @@ async fn every_status_that_does_not_pass_is_told_at_once() {
 }
 
 #[tokio::test]
-async fn mounts_are_wishes() {
-    for (status, mounted) in
-        [(None, true), (Some(202), false), (Some(405), false), (Some(404), false), (Some(400), false), (Some(500), false)]
-    {
-        let (registry, repository) = start(Faults { mount_status: status, ..Faults::default() }).await;
-        let blob = noise(50_000);
-        let digest = registry.put_blob("base", &blob);
-        let session = match repository.mount(digest, "base").await.unwrap() {
-            Mount::Mounted => {
-                assert!(mounted);
-                assert_eq!(registry.blob("model", digest).unwrap(), blob);
-                continue;
-            }
-            Mount::Session(session) => {
-                assert_eq!(status, Some(202));
-                Some(session)
-            }
-            Mount::NotPossible => {
-                assert_ne!(status, Some(202));
-                None
-            }
-        };
-        repository.upload(digest, 50_000, session, &source(&blob), &quiet).await.unwrap();
-        assert_eq!(registry.blob("model", digest).unwrap(), blob);
-        assert!(registry.kept().uploads.is_empty(), "the session of the mount is used, not left behind");
-    }
-}
-
-#[tokio::test]
-async fn relative_locations_with_a_query() {
-    let (registry, repository) = start(Faults { relative_locations: true, ..Faults::default() }).await;
-    let blob = noise(50_000);
-    push(&repository, &blob).await.unwrap();
-    assert_eq!(registry.blob("model", Digest::of(&blob)).unwrap(), blob);
-    let kept = registry.kept();
-    let put = kept.asked.iter().find(|asked| asked.method == Method::PUT).unwrap();
-    assert!(put.query.starts_with("_state=a%2Bb&digest=sha256%3A"), "{}", put.query);
-}
-
-#[tokio::test]
-async fn bodies_that_are_too_large_are_sent_in_chunks_and_the_limit_is_remembered() {
-    let (registry, repository) = start(Faults { body_bytes_max: Some(1_500_000), ..Faults::default() }).await;
-    let blob = noise(5_000_000);
-    push(&repository, &blob).await.unwrap();
-    assert_eq!(registry.blob("model", Digest::of(&blob)).unwrap(), blob);
-    let puts = registry.count(Method::PUT, "/uploads/");
-    assert_eq!(registry.count(Method::PATCH, "/uploads/"), 1 + 4, "one of 2.5 MB, refused, and four of 1.25 MB");
-
-    // The second blob does not find out again.
-    let other = noise(5_000_001);
-    assert_eq!(push(&repository, &other).await.unwrap(), 5_000_001);
-    assert_eq!(registry.count(Method::PUT, "/uploads/"), puts + 1);
-    assert_eq!(registry.blob("model", Digest::of(&other)).unwrap(), other);
-}
-
-#[tokio::test]
-async fn a_body_limit_that_no_chunk_meets_is_told() {
-    let (registry, repository) = start(Faults { body_bytes_max: Some(1000), ..Faults::default() }).await;
-    let error = push(&repository, &noise(5_000_000)).await.unwrap_err();
-    assert_eq!(error.fault(), Fault::Remote);
-    assert!(error.to_string().ends_with("413 Payload Too Large: 413 Request Entity Too Large"), "{error}");
-    assert!(error.remedy().unwrap().contains("client_max_body_size"));
-    assert!(registry.kept().blobs.is_empty());
-}
-
-#[tokio::test]
-async fn a_registry_that_takes_small_chunks_only_gets_the_whole() {
-    // As GHCR: 416 for a chunk of more than 4 MiB, any size in one piece. The chunks are tried because the line broke.
-    let registry = FaultRegistry::start(Faults { chunk_bytes_max: Some(4 << 20), ..Faults::default() }).await;
-    let tap = crate::support::wire_tap::WireTap::before(&registry.address()).await;
-    // The registry writes its own address into its answers; relative ones lead through the tap.
-    registry.kept().faults.relative_locations = true;
-    let settings = RegistrySettings { chunk_bytes: 5_000_000, ..quick() };
-    let repository = repository_with(settings, &format!("{}/model", tap.address()));
-    let blob = noise(6_000_000);
-    tap.cut_body_after(3_000_000);
-    push(&repository, &blob).await.unwrap();
-    assert_eq!(registry.blob("model", Digest::of(&blob)).unwrap(), blob);
-}
-
-#[tokio::test]
-async fn only_the_range_that_comes_back_is_believed() {
-    let (registry, _) = start(Faults { half_chunks: true, body_bytes_max: Some(2_000_000), ..Faults::default() }).await;
-    let settings = RegistrySettings { chunk_bytes: 1_000_000, ..quick() };
-    let repository = repository_with(settings, &format!("{}/model", registry.address()));
-    let blob = noise(3_000_000);
-    push(&repository, &blob).await.unwrap();
-    assert_eq!(registry.blob("model", Digest::of(&blob)).unwrap(), blob);
-
-    registry.kept().faults = Faults { lying_ranges: true, body_bytes_max: Some(2_000_000), ..Faults::default() };
-    let error = push(&repository, &noise(3_000_001)).await.unwrap_err();
-    assert!(error.to_string().contains("it says that it has"), "{error}");
-    assert_eq!(error.fault(), Fault::Remote);
-}
-
-#[tokio::test]
-async fn a_commit_that_is_lost_is_made_again() {
-    let (registry, repository) = start(Faults { lost_commits: 1, ..Faults::default() }).await;
-    let blob = noise(50_000);
-    assert_eq!(push(&repository, &blob).await.unwrap(), 100_000);
-    assert_eq!(registry.blob("model", Digest::of(&blob)).unwrap(), blob);
-
-    registry.kept().faults.lost_commits = u32::MAX;
-    let error = push(&repository, b"other").await.unwrap_err();
-    assert!(error.to_string().contains("DIGEST_INVALID"), "{error}");
-    assert_eq!(registry.count(Method::PUT, "/uploads/"), 4);
-    assert!(registry.kept().uploads.is_empty());
-}
-
-#[tokio::test]
-async fn an_upload_whose_answer_was_lost_is_not_sent_again() {
-    let registry = FaultRegistry::start(Faults { relative_locations: true, ..Faults::default() }).await;
-    let blob = noise(50_000);
-    // The blob is there when the client asks after a failure, as if another one, or itself, had sent it.
-    registry.put_blob("model", &blob);
-    registry.kept().faults.refusals = vec![burst(Method::PUT, "/uploads/", 1, 502)];
-    let repository = repository(&format!("{}/model", registry.address()));
-    push(&repository, &blob).await.unwrap();
-    assert_eq!(registry.count(Method::PUT, "/uploads/"), 1);
-}
-
-#[tokio::test]
 async fn corrupt_blobs_are_found_before_their_end() {
     let (registry, repository) = start(Faults { corrupt_blobs: true, ..Faults::default() }).await;
     let blob = noise(200_000);
@@ -250,7 +118,6 @@ async fn a_registry_without_ranges_is_read_from_the_start() {
     let (registry, repository) = start(Faults { no_ranges: true, ..Faults::default() }).await;
     let blob = noise(200_000);
     registry.put_blob("model", &blob);
-    use futures_util::TryStreamExt;
     let part: Vec<bytes::Bytes> = repository.blob_range(&layer(&blob), 70_000..130_000).try_collect().await.unwrap();
     assert_eq!(part.concat(), blob[70_000..130_000]);
 }

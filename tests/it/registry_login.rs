@@ -13,7 +13,7 @@ use lamina::registry::error::RegistryError;
 use lamina::registry::mount::Mount;
 use lamina::registry::settings::{HostSettings, RegistrySettings, Secret};
 
-use crate::support::client::{layer, manifest, noise, quick, quiet, repository, repository_with, source};
+use crate::support::client::{layer, manifest, noise, push, quick, repository, repository_with};
 use crate::support::fault_registry::{FaultRegistry, Faults};
 use crate::support::fault_tokens::{Login, TokenServer, basic};
 
@@ -26,11 +26,6 @@ fn as_user(registry: &FaultRegistry, password: &str, path: &str) -> Repository {
     let host = HostSettings { username: Some("user".to_owned()), password: Some(Secret::new(password)), ..HostSettings::default() };
     let hosts = [(registry.address(), host)].into();
     repository_with(RegistrySettings { hosts, ..quick() }, &format!("{}/{path}", registry.address()))
-}
-
-async fn push(repository: &Repository, blob: &[u8]) -> Result<u64, RegistryError> {
-    let uploaded = repository.upload(Digest::of(blob), blob.len() as u64, None, &source(blob), &quiet).await?;
-    Ok(uploaded.sent_bytes)
 }
 
 #[tokio::test]

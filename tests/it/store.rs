@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use lamina::disk::render::stamp;
 use lamina::disk::seal::seal;
@@ -241,8 +241,9 @@ fn what_was_left_in_the_middle_is_removed_when_it_is_old() {
     let id = store.start_upload().unwrap();
     let staging = store.staging().unwrap().keep();
     fs::write(staging.join("0"), b"x").unwrap();
-    assert_eq!(store.remove_stale_uploads(SystemTime::now() - Duration::from_secs(60)).unwrap(), 0);
+    let now = fs::metadata(staging.join("0")).unwrap().modified().unwrap();
+    assert_eq!(store.remove_stale_uploads(now - Duration::from_mins(1)).unwrap(), 0);
     assert_eq!(store.upload_offset(&id).unwrap(), 0);
-    assert_eq!(store.remove_stale_uploads(SystemTime::now() + Duration::from_secs(60)).unwrap(), 2);
+    assert_eq!(store.remove_stale_uploads(now + Duration::from_mins(1)).unwrap(), 2);
     assert_eq!(files(&data.path().join("uploads")), [""; 0]);
 }

@@ -8,6 +8,7 @@ use lamina::oci::digest::Digest;
 use lamina::oci::manifest::{Descriptor, Document, media};
 use lamina::oci::reference::Reference;
 use lamina::registry::client::{Access, Registries, Repository};
+use lamina::registry::error::RegistryError;
 use lamina::registry::settings::{Patience, RegistrySettings};
 use lamina::registry::wire::BodyStream;
 
@@ -70,3 +71,9 @@ pub fn manifest(config: &[u8], layers: &[Descriptor]) -> Document {
 
 /// A listener that does not listen.
 pub fn quiet(_: lamina::registry::upload::Progress) {}
+
+/// Pushes a blob; how many bytes went out.
+pub async fn push(repository: &Repository, blob: &[u8]) -> Result<u64, RegistryError> {
+    let uploaded = repository.upload(Digest::of(blob), blob.len() as u64, None, &source(blob), &quiet).await?;
+    Ok(uploaded.sent_bytes)
+}

@@ -1,6 +1,7 @@
 //! A real registry: Debian's `docker-registry`, one process for each test, gone with the value.
 //!
-//! It keeps its blobs in a folder of its own, so that a test can look at what was really stored, and what was left behind.
+//! It keeps its blobs in a folder of its own, so that a test can look at what was really stored, and what was left
+//! behind.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -27,14 +28,14 @@ impl DockerRegistry {
         DockerRegistry::start_with("")
     }
 
-    /// Starts one with more lines in its configuration.
+    /// Starts one with more in the `http` part of its configuration.
     pub fn start_with(more: &str) -> DockerRegistry {
         let folder = tempfile::tempdir().unwrap();
         let config = folder.path().join("config.yml");
         let storage = folder.path().join("storage");
         let text = format!(
             "version: 0.1\nlog: {{level: info, accesslog: {{disabled: true}}}}\nstorage:\n  filesystem: {{rootdirectory: {}}}\n  \
-             delete: {{enabled: true}}\nhttp: {{addr: '127.0.0.1:0', secret: test}}\n{more}\n",
+             delete: {{enabled: true}}\nhttp: {{addr: '127.0.0.1:0', secret: test{more}}}\n",
             storage.display()
         );
         fs::write(&config, text).unwrap();

@@ -1,10 +1,11 @@
 //! A registry that can misbehave: the rules of the distribution specification in memory, with faults to switch on.
 //!
-//! Every fault is a field of [`Faults`] and off by default. It keeps a log of what it was asked, `Authorization` included, so that a test
-//! can see what went to whom. Torn connections are not its business: `wire_tap.rs` cuts.
+//! Every fault is a field of [`Faults`] and off by default. It keeps a log of what it was asked, `Authorization`
+//! included, so that a test can see what went to whom. Torn connections are not its business: `wire_tap.rs` cuts.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
@@ -50,6 +51,8 @@ pub struct Faults {
     pub lying_ranges: bool,
     /// Bytes are taken and then forgotten where the digest is checked: so often.
     pub lost_commits: u32,
+    /// How long a commit takes after the last byte.
+    pub commit_delay: Duration,
     /// The type of manifests, whatever they are.
     pub manifest_type: Option<&'static str>,
     /// Neither HEAD nor PUT names a manifest's digest.
@@ -75,6 +78,11 @@ pub struct Refusal {
     pub headers: Vec<(HeaderName, &'static str)>,
     /// And this body.
     pub body: &'static str,
+}
+
+/// `times` answers with this status to these requests.
+pub fn burst(method: Method, path: &'static str, times: u32, status: u16) -> Refusal {
+    Refusal { method, path, times, status, headers: Vec::new(), body: "" }
 }
 
 /// A request that came.

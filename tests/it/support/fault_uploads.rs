@@ -81,6 +81,8 @@ async fn chunk(shared: &Shared, repository: &str, id: &str, request: Request) ->
 
 async fn commit(shared: &Shared, repository: &str, id: &str, digest: String, request: Request) -> Response {
     let Ok(bytes) = to_bytes(request.into_body(), usize::MAX).await else { return refuse(400, "BLOB_UPLOAD_INVALID") };
+    let delay = shared.lock().unwrap().faults.commit_delay;
+    tokio::time::sleep(delay).await;
     let mut kept = shared.lock().unwrap();
     let Some(mut upload) = kept.uploads.remove(id) else { return refuse(404, "BLOB_UPLOAD_UNKNOWN") };
     upload.extend_from_slice(&bytes);

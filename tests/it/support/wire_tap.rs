@@ -1,7 +1,7 @@
 //! A tap on the wire between a client and a server: it counts requests and their bytes, and can cut the line.
 //!
-//! It passes on what comes, byte for byte. On the client's side it reads along as far as HTTP/1.1 with `Content-Length` goes, which is all that
-//! our client sends.
+//! It passes on what comes, byte for byte. On the client's side it reads along as far as HTTP/1.1 with `Content-Length`
+//! goes, which is all that our client sends.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};

@@ -1,0 +1,50 @@
+#!/usr/bin/env bash
+# Passes all tests, on a fresh Debian machine with Rust: installs what they stand on, then runs them, fast stage first.
+#
+#   tests/run.sh          everything
+#   tests/run.sh fast     without the slow stage (containers, gigabytes, real clients)
+#
+# What must stay true: it does its own set-up, it fails where anything is missing, and its last lines are the test runner's.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+stage=${1:-all}
+
+# Real parts, by what each is for: the compiler's C (zstd, ring, SQLite) · registries and image tools · the base's recipe · the base's own tests ·
+# contracts' judge · a browser · the clock with a memory.
+packages=(
+    build-essential
+    docker-registry skopeo umoci podman runc uidmap fuse-overlayfs slirp4netns
+    mmdebstrap protobuf-compiler python3
+    python3-grpcio python3-protobuf python3-numpy
+    chromium chromium-driver
+    time openssl curl
+)
+missing=()
+for package in "${packages[@]}"; do
+    dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
+done
+if [ ${#missing[@]} -gt 0 ]; then
+    echo "installing: ${missing[*]}"
+    as_root=()
+    [ "$(id -u)" = 0 ] || as_root=(sudo)
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get update -qq
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+fi
+
+# The runtime of the base is Python, and is tested in Python.
+/usr/bin/python3 -B -m unittest discover -s base-images/serving-runtime-python/tests
+
+# One profile for everything: what is tested is what is shipped, and it is built once.
+cargo test --release --locked --no-run
+if cargo nextest --version >/dev/null 2>&1; then
+    fast() { cargo nextest run --release --locked --no-fail-fast -E 'not test(slow_)'; }
+    all() { cargo nextest run --release --locked --no-fail-fast; }
+else
+    fast() { cargo test --release --locked --no-fail-fast -- --skip slow_; }
+    all() { fast && cargo test --release --locked --test it -- --test-threads 1 slow_; }
+fi
+case $stage in
+    fast) fast ;;
+    all) all ;;
+    *) echo "usage: tests/run.sh [fast]" >&2; exit 2 ;;
+esac
