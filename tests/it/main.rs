@@ -2,12 +2,15 @@
 //!
 //! Each stands on real parts: registries, databases, containers, models made by the frameworks. A part that is missing is a failure that names it.
 
+mod ancestor;
 mod archives;
+mod bad_archives;
 mod contracts;
 mod embedded_registry;
 mod image;
 mod image_files;
 mod layers;
+mod many_uploads;
 mod registry;
 mod registry_faults;
 mod registry_login;
@@ -27,5 +30,6 @@ mod support {
     pub mod fault_tokens;
     pub mod fault_uploads;
     pub mod hs;
+    pub mod outside;
     pub mod wire_tap;
 }
