@@ -3,7 +3,7 @@
 //! Speaks `/api/v2` with `?view=lamina`, in which statuses are those of the Models page. A refusal of the service arrives as its own words and its own class. Nothing
 //! of the service's code is used here: the wire is the interface.
 
-use std::time::Duration;
+use std::net::IpAddr;
 
 use futures_util::StreamExt as _;
 use reqwest::multipart::Form;
@@ -11,14 +11,14 @@ use reqwest::{Client, Response, StatusCode};
 use serde_json::Value;
 
 use crate::fault::{Failure, Fault};
+use crate::registry::error::RegistryError;
+use crate::registry::settings::RegistrySettings;
 use crate::registry::tls;
 
 /// The longest answer that is read: a version with its contract.
 const ANSWER_BYTES_MAX: usize = 16 << 20;
 /// The longest line of a log.
 const LINE_BYTES_MAX: usize = 1 << 20;
-/// How long a connection may take to stand.
-const CONNECT: Duration = Duration::from_secs(15);
 
 /// A service at its URL.
 #[derive(Clone, Debug)]
@@ -37,7 +37,7 @@ pub enum ServiceError {
         url: String,
         /// Why.
         #[source]
-        source: reqwest::Error,
+        source: RegistryError,
     },
     /// It cannot be reached, or the connection broke.
     #[error("{operation} at {url}")]
@@ -103,12 +103,11 @@ impl Failure for ServiceError {
 }
 
 impl Service {
-    /// The service at `url`; nothing is sent.
-    pub fn new(url: &str) -> Result<Service, ServiceError> {
+    /// The service at `url`, reached with the certificates and proxies of `settings`; nothing is sent.
+    pub fn new(url: &str, settings: &RegistrySettings) -> Result<Service, ServiceError> {
         tls::install_provider();
         let url = url.trim_end_matches('/').to_owned();
-        let builder = Client::builder().tls_certs_only(tls::bundled_authorities()).connect_timeout(CONNECT);
-        let client = builder.build().map_err(|source| ServiceError::Client { url: url.clone(), source })?;
+        let client = client(&url, settings).map_err(|source| ServiceError::Client { url: url.clone(), source })?;
         Ok(Service { client, url })
     }
 
@@ -188,4 +187,15 @@ impl Service {
     fn stranger(&self, operation: &'static str, problem: &str) -> ServiceError {
         ServiceError::Stranger { operation, url: self.url.clone(), problem: problem.to_owned() }
     }
+}
+
+fn client(url: &str, settings: &RegistrySettings) -> Result<Client, RegistryError> {
+    let mut authorities = Vec::new();
+    for path in &settings.ca_files {
+        authorities.extend(tls::authorities_of(path)?);
+    }
+    let host = url::Url::parse(url).ok().and_then(|url| Some(url.host_str()?.to_owned())).unwrap_or_default();
+    // A proxy cannot reach this machine's own addresses.
+    let direct = host == "localhost" || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+    Ok(tls::clients(settings, &tls::tls_settings(&authorities, &[])?, direct)?.open)
 }

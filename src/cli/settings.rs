@@ -24,6 +24,9 @@ use crate::registry::client::Registries;
 use crate::registry::error::RegistryError;
 use crate::registry::settings::{HostSettings, Proxies, RegistrySettings, Secret};
 
+/// Where Debian, and what is made of it, keeps the certificates that it trusts.
+const SYSTEM_AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
+
 /// Everything that a command needs to know about this machine.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -168,6 +171,12 @@ fn config_file(global: &Global) -> Result<ConfigFile, SettingsError> {
     }
 }
 
+/// The certificates that this machine trusts: a company's own authority is often only there.
+fn system_authorities() -> Option<PathBuf> {
+    let usual = || Some(PathBuf::from(SYSTEM_AUTHORITIES)).filter(|path| path.is_file());
+    variable("SSL_CERT_FILE").map(PathBuf::from).or_else(usual)
+}
+
 fn home_folder(variable_name: &str, below_home: &str) -> Option<PathBuf> {
     variable(variable_name).map(PathBuf::from).or_else(|| Some(Path::new(&variable("HOME")?).join(below_home)))
 }
@@ -200,7 +209,7 @@ fn registry_settings(mut hosts: BTreeMap<String, HostSettings>, ca_files: Vec<Pa
             https: text_variable("https_proxy").or_else(|| text_variable("HTTPS_PROXY")),
             except: text_variable("no_proxy").or_else(|| text_variable("NO_PROXY")),
         },
-        ca_files: ca_files.into_iter().chain(variable("SSL_CERT_FILE").map(PathBuf::from)).collect(),
+        ca_files: ca_files.into_iter().chain(system_authorities()).collect(),
         ..RegistrySettings::default()
     }
 }

@@ -99,7 +99,7 @@ pub async fn upload(arguments: &UploadArguments, settings: &Settings, voice: &Vo
     let read = read.map_err(UploadError::Stopped)??;
     let tree = what_goes(&read);
     show(&read, &tree, voice);
-    let service = Service::new(&url(arguments))?;
+    let service = Service::new(&url(arguments), &settings.registries)?;
     let listener = voice.listener();
     listener(Event::Stage(format!("Uploading to {}", service.url())));
     let changed = Changed::default();

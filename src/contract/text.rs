@@ -289,7 +289,7 @@ mod tests {
     #[test]
     fn what_is_past_a_limit_or_no_text_is_refused() {
         let deep = |levels: usize| {
-            format!("{}{}", "signatures { inputs { ".to_owned() + &"subfields { data { ".repeat(levels), "} ".repeat(2 + 2 * levels))
+            format!("signatures {{ inputs {{ {}{}", "subfields { data { ".repeat(levels), "} ".repeat(2 + 2 * levels))
         };
         // The parser's deepest way in, on the smallest stack that it gets: a thread of the async runtime.
         let text = deep(49);

@@ -12,6 +12,8 @@ use super::path::TreePath;
 const USTAR_SIZE_MAX: u64 = 0o77_777_777_777;
 const NAME_BYTES: usize = 100;
 const PREFIX_BYTES: usize = 155;
+/// Where a header's sum stands; it counts as blanks in the sum (POSIX pax).
+const CHECKSUM: std::ops::Range<usize> = 148..156;
 
 /// The size of [`blocks`], without making them.
 pub fn size_bytes(path: &TreePath, kind: &EntryKind) -> u64 {
@@ -121,8 +123,12 @@ fn block((prefix, name): (&str, &str), entry_type: tar::EntryType, mode: u32, si
     let fields = header.as_ustar_mut().expect("made as ustar above");
     fields.name[..name.len()].copy_from_slice(name.as_bytes());
     fields.prefix[..prefix.len()].copy_from_slice(prefix.as_bytes());
-    header.set_cksum();
-    *header.as_bytes()
+    let mut bytes = *header.as_bytes();
+    bytes[CHECKSUM].fill(b' ');
+    let sum: u32 = bytes.iter().map(|byte| u32::from(*byte)).sum();
+    // Six digits, NUL, blank: the form of Go, GNU tar and Python, so that their tars of the same entries have our digests. The tar crate's is another.
+    bytes[CHECKSUM].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    bytes
 }
 
 #[cfg(test)]

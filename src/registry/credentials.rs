@@ -200,7 +200,7 @@ impl CredentialSources {
             .map_err(failed)?;
         if !output.status.success() {
             // The protocol has no code for "nothing known", only this text (docker-credential-helpers, `credentials/error.go`).
-            let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+            let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
             if said.contains("credentials not found") {
                 return Ok(None);
             }

@@ -30,9 +30,8 @@ def block(name, mode, size, kind):
     if data[0] == 0:
         raise ValueError("tarfile splits a folder's name at its own last slash, which leaves an empty name; Go and GNU tar do not")
     data[156:157] = kind
-    # POSIX leaves the form of the sum's eight bytes open; tarfile writes six digits, ours has seven.
     data[148:156] = b" " * 8
-    data[148:156] = b"%07o\0" % sum(data)
+    data[148:156] = b"%06o\0 " % sum(data)
     return bytes(data)
 
 

@@ -14,13 +14,12 @@ mod many_uploads;
 mod registry;
 mod registry_faults;
 mod registry_login;
+mod registry_uploads;
 mod saved_models;
 mod service;
 mod service_live;
 mod service_refusals;
 mod store;
-
-mod registry_uploads;
 
 /// Real parts for tests to stand on.
 mod support {
