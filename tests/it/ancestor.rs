@@ -23,7 +23,8 @@ fn recorded(name: &str, service: &Serve) -> Vec<u8> {
     let bytes = fs::read(project("tests/ancestor").join(name)).unwrap();
     let head_end = bytes.windows(4).position(|four| four == b"\r\n\r\n").unwrap();
     let head = std::str::from_utf8(&bytes[..head_end]).unwrap();
-    let lines = head.split("\r\n").map(|line| if line.starts_with("Host: ") { format!("Host: {}", service.address) } else { line.to_owned() });
+    let lines =
+        head.split("\r\n").map(|line| if line.starts_with("Host: ") { format!("Host: {}", service.address) } else { line.to_owned() });
     let mut request = lines.collect::<Vec<_>>().join("\r\n").into_bytes();
     request.extend_from_slice(&bytes[head_end..]);
     request
@@ -62,7 +63,8 @@ fn assert_of_2018(build: &Value, model: &str, number: u64) {
 async fn assert_both_are_in_the_registry(service: &Serve, model: &str, model_type: &str) {
     let host = service.address.to_string();
     let versions = ended(&service.url(), model).await;
-    let states: Vec<_> = versions.iter().map(|version| (version["version"].as_u64().unwrap(), version["status"].as_str().unwrap())).collect();
+    let states: Vec<_> =
+        versions.iter().map(|version| (version["version"].as_u64().unwrap(), version["status"].as_str().unwrap())).collect();
     assert_eq!(states, [(1, "Finished"), (2, "Finished")], "{versions:#?}");
     assert_eq!(tags(&host, model).await, [1, 2]);
     for version in &versions {
@@ -72,7 +74,10 @@ async fn assert_both_are_in_the_registry(service: &Serve, model: &str, model_typ
         let inspected = tool("skopeo", &["inspect", "--tls-verify=false", &format!("docker://{host}/{model}:{tag}")]);
         let inspected: Value = serde_json::from_str(&inspected).unwrap();
         let labels = &inspected["Labels"];
-        assert_eq!((&labels["MODEL_NAME"], &labels["MODEL_VERSION"], &labels["MODEL_TYPE"]), (&json!(model), &json!(tag), &json!(model_type)));
+        assert_eq!(
+            (&labels["MODEL_NAME"], &labels["MODEL_VERSION"], &labels["MODEL_TYPE"]),
+            (&json!(model), &json!(tag), &json!(model_type))
+        );
         assert_eq!(inspected["Digest"], digest.to_string());
     }
     let uploads = fs::read_dir(service_uploads(service)).unwrap().count();

@@ -141,7 +141,12 @@ async fn what_is_no_model_is_refused_with_the_place_and_the_remedy() {
         ("an empty contract", with(""), named("m"), &["contract.prototxt", "signature"]),
         ("a torn contract", with("signatures {\n  signature_name: \"s\"\n"), named("m"), &["contract.prototxt:3:1"]),
         ("an unknown word", with("signatures {\n  sinature_name: \"s\"\n}"), named("m"), &["contract.prototxt:2:3", "sinature_name"]),
-        ("an unknown type", with("signatures { inputs { name: \"x\" dtype: DT_DUBLE } }"), named("m"), &["contract.prototxt:1:", "DT_DUBLE"]),
+        (
+            "an unknown type",
+            with("signatures { inputs { name: \"x\" dtype: DT_DUBLE } }"),
+            named("m"),
+            &["contract.prototxt:1:", "DT_DUBLE"],
+        ),
         ("a field twice", with(&format!("signatures {{ signature_name: \"s\" {field} {field} {output} }}")), named("m"), &["`x`", "twice"]),
         ("a bad name", good.clone(), named("Bad Name"), &["Bad Name", "bad-name"]),
         ("an empty name", good.clone(), named(""), &["name"]),
@@ -150,7 +155,10 @@ async fn what_is_no_model_is_refused_with_the_place_and_the_remedy() {
         ("no files", archive(&[]), named("m"), &["no files"]),
         (
             "a payload that is not there",
-            archive(&[("serving.yaml", b"model: {name: m, payload: [gone.bin], contract: contract.prototxt}"), ("contract.prototxt", CONTRACT.as_bytes())]),
+            archive(&[
+                ("serving.yaml", b"model: {name: m, payload: [gone.bin], contract: contract.prototxt}"),
+                ("contract.prototxt", CONTRACT.as_bytes()),
+            ]),
             json!({}).to_string(),
             &["`gone.bin`", "payload"],
         ),
@@ -236,7 +244,10 @@ async fn the_client_refuses_bad_folders_before_anything_is_sent() {
         (make("not-utf8", &|at| fs::write(at.join(std::ffi::OsStr::from_bytes(b"a\xff")), "").unwrap()), &["UTF-8"]),
         (make("no-contract", &|at| drop(fs::remove_file(at.join("contract.prototxt")))), &["contract.prototxt"]),
         (make("contract", &|at| write(at.join("contract.prototxt"), "signatures {\n  x: 1\n}")), &["contract.prototxt:2:3"]),
-        (make("name", &|at| write(at.join("serving.yaml"), "model: {name: Bad Name, contract: contract.prototxt}")), &["Bad Name", "bad-name"]),
+        (
+            make("name", &|at| write(at.join("serving.yaml"), "model: {name: Bad Name, contract: contract.prototxt}")),
+            &["Bad Name", "bad-name"],
+        ),
         (make("payload", &|at| write(at.join("serving.yaml"), "model: {name: m, payload: [gone]}")), &["`gone`", "payload"]),
         (make("definition", &|at| write(at.join("serving.yaml"), "model: [")), &["serving.yaml"]),
     ];

@@ -6,11 +6,14 @@ mod ancestor;
 mod archives;
 mod bad_archives;
 mod contracts;
+mod demo;
 mod embedded_registry;
 mod image;
 mod image_files;
+mod large_model;
 mod layers;
 mod many_uploads;
+mod page;
 mod registry;
 mod registry_faults;
 mod registry_login;
@@ -23,6 +26,7 @@ mod store;
 
 /// Real parts for tests to stand on.
 mod support {
+    pub mod browser;
     pub mod client;
     pub mod docker_registry;
     pub mod fault_registry;

@@ -84,7 +84,8 @@ pub async fn whole_image(host: &str, repository: &str, tag: &str) -> (Digest, Va
     let client = client();
     let fetch = async |path: String| {
         let request = client.get(format!("http://{host}/v2/{repository}/{path}"));
-        let request = request.header("accept", "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json");
+        let request =
+            request.header("accept", "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json");
         let answer = request.send().await.unwrap();
         assert_eq!(answer.status().as_u16(), 200, "{host}/{repository}: {path}");
         answer.bytes().await.unwrap()
@@ -94,7 +95,11 @@ pub async fn whole_image(host: &str, repository: &str, tag: &str) -> (Digest, Va
     for blob in std::iter::once(&manifest["config"]).chain(manifest["layers"].as_array().unwrap()) {
         let digest = blob["digest"].as_str().unwrap();
         let bytes = fetch(format!("blobs/{digest}")).await;
-        assert_eq!((Digest::of(&bytes).to_string().as_str(), bytes.len() as u64), (digest, blob["size"].as_u64().unwrap()), "{repository}:{tag}");
+        assert_eq!(
+            (Digest::of(&bytes).to_string().as_str(), bytes.len() as u64),
+            (digest, blob["size"].as_u64().unwrap()),
+            "{repository}:{tag}"
+        );
     }
     (Digest::of(&bytes), manifest)
 }
