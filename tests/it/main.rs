@@ -4,12 +4,18 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that meets what it does not expect has failed")]
 
+mod ancestor;
 mod archives;
+mod bad_archives;
 mod contracts;
+mod demo;
 mod embedded_registry;
 mod image;
 mod image_files;
+mod large_model;
 mod layers;
+mod many_uploads;
+mod page;
 mod registry;
 mod registry_faults;
 mod registry_login;
@@ -22,11 +28,13 @@ mod store;
 
 /// Real parts for tests to stand on.
 mod support {
+    pub mod browser;
     pub mod client;
     pub mod docker_registry;
     pub mod fault_registry;
     pub mod fault_tokens;
     pub mod fault_uploads;
     pub mod hs;
+    pub mod outside;
     pub mod wire_tap;
 }
