@@ -210,7 +210,9 @@ pub fn intake(tree: &Tree, given: &Given, open: Open<'_>) -> Result<Model, Intak
     let contract = contract.map(|found| named(found, &name)).transpose()?;
     let model_type = [&given.model_type, &definition.model_type, &detected].into_iter().flatten().next();
     if payload.file("requirements.txt").is_some() {
-        warnings.push("`requirements.txt` is shipped, but its packages are not installed into the image: the runtime must have them".to_owned());
+        warnings.push(
+            "`requirements.txt` is shipped, but its packages are not installed into the image: the runtime must have them".to_owned(),
+        );
     }
     Ok(Model {
         name,
