@@ -2,6 +2,8 @@
 //!
 //! It reads the source as text and knows nothing of what the code does. What a rule is for stands in `docs/ARCHITECTURE.md`.
 
+#![allow(clippy::unwrap_used, reason = "a file that cannot be read is a failure")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
