@@ -73,6 +73,8 @@ pub enum Command {
     /// Send a model folder to a service and wait for its image.
     Upload(UploadArguments),
     /// Build the image of a model folder here, with no service.
+    // Its `--version` is the model's.
+    #[command(disable_version_flag = true)]
     Build(BuildArguments),
     /// Start a model locally with podman, ask it for a prediction, show the answer.
     Run(RunArguments),
@@ -302,4 +304,18 @@ pub struct BaseImportArguments {
     /// Root file system tars, each a layer, in order; or one image (`oci:…`, `oci-archive:…`, a reference).
     #[arg(required = true)]
     pub sources: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_words_of_the_commands_do_not_collide() {
+        Arguments::command().debug_assert();
+        let Command::Build(words) = Arguments::parse_from(["hs", "build", "--version", "3", "m"]).command else { panic!("another command") };
+        assert_eq!((words.version.as_deref(), words.folder.to_str()), (Some("3"), Some("m")));
+    }
 }

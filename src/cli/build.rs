@@ -4,7 +4,6 @@
 //! destinations, `--dry-run`, `--explain`, the report.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
 use std::time::Instant;
 
 use serde_json::{Value, json};
@@ -20,13 +19,15 @@ use crate::fault::{Failure, Fault};
 use crate::model::intake::Model;
 use crate::model::plan::Layout;
 use crate::oci::digest::Digest;
+use crate::oci::image::{LayerSource, Purpose};
+use crate::oci::layer::EntryKind;
 use crate::oci::location::Location;
 use crate::oci::path::TreePath;
 use crate::oci::platform::Platform;
 use crate::progress::Transfer;
 use crate::registry::copy::{self, Target};
 
-/// A path prefix in the explanation of a layer: how many files are named before the rest is counted.
+/// How many files of a layer are named before the rest is counted.
 const FILES_SHOWN_MAX: usize = 8;
 
 /// Why the command cannot be done.
@@ -152,21 +153,25 @@ fn text(outcome: &Outcome, arguments: &BuildArguments, references: &[String], tr
 
 /// Which file is in which layer; the rule itself stands in `model/plan.rs`.
 fn explain(outcome: &Outcome, out: &mut String) {
-    use crate::oci::image::LayerSource;
     let Some(image) = outcome.built.images.images.first() else { return };
+    let mut recipes = outcome.built.recipes.iter();
     for layer in &image.layers {
-        let why = match (&layer.source, layer.purpose.word()) {
-            (LayerSource::Elsewhere, _) => "of the base, as it is",
-            (_, "contract") => "the contract, alone so that it can be read and replaced by itself",
+        let recipe = if layer.purpose == Purpose::Base { None } else { recipes.next() };
+        let why = match (&layer.source, layer.purpose) {
+            (_, Purpose::Base) => "of the base, as it is",
+            (_, Purpose::Contract) => "the contract, alone so that it can be read and replaced by itself",
             (LayerSource::File(_), _) => "small files, chosen by a hash of their path, compressed",
             _ => "a large file, as it is: weights do not shrink",
         };
-        let _ = writeln!(out, "  {} {:>12}  {}: {why}", layer.descriptor.digest.short(), size(layer.descriptor.size_bytes), layer.purpose.word());
-        if let LayerSource::Recipe(recipe) = &layer.source {
-            let paths: Vec<PathBuf> = recipe.entries().iter().map(|entry| entry.path.as_str().into()).collect();
-            for path in paths.iter().rev().take(FILES_SHOWN_MAX) {
-                let _ = writeln!(out, "      /{}", path.display());
-            }
+        let (digest, bytes) = (layer.descriptor.digest.short(), size(layer.descriptor.size_bytes));
+        let _ = writeln!(out, "  {digest} {bytes:>12}  {}: {why}", layer.purpose.word());
+        let entries = recipe.map(|recipe| recipe.entries()).unwrap_or_default();
+        let files: Vec<&TreePath> = entries.iter().filter(|entry| entry.kind != EntryKind::Folder).map(|entry| &entry.path).collect();
+        for path in files.iter().take(FILES_SHOWN_MAX) {
+            let _ = writeln!(out, "      /{path}");
+        }
+        if files.len() > FILES_SHOWN_MAX {
+            let _ = writeln!(out, "      … and {} more", files.len() - FILES_SHOWN_MAX);
         }
     }
 }

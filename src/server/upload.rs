@@ -8,6 +8,7 @@
 //! abandoned leaves nothing on disk, whenever that happens: the staging folder belongs to the thread that writes to it.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, Cursor};
 use std::time::Duration;
@@ -299,7 +300,7 @@ fn shown(names: &[crate::oci::path::TreePath]) -> String {
     const SHOWN: usize = 10;
     let mut text = names.iter().take(SHOWN).map(ToString::to_string).collect::<Vec<_>>().join(", ");
     if names.len() > SHOWN {
-        text.push_str(&format!(" and {} more", names.len() - SHOWN));
+        let _ = write!(text, " and {} more", names.len() - SHOWN);
     }
     text
 }
