@@ -190,6 +190,9 @@ pub mod disk {
     /// Uploads in pieces.
     pub mod store_uploads;
 
+    /// Folders and files that cannot outlive their work.
+    pub mod store_staging;
+
     /// OCI image layouts: folders.
     pub mod layout;
 
@@ -307,9 +310,6 @@ pub mod build {
 pub mod server {
     /// What a client is told when something cannot be done.
     pub mod refusal;
-
-    /// Folders that uploads are unpacked in.
-    pub mod staging;
 
     /// A body that can be read over when its form is refused.
     pub mod upload_body;

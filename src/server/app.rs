@@ -21,7 +21,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::refusal::{RefusalV2, RequestError};
-use super::{api_v1, api_v2, health, pages, staging};
+use super::{api_v1, api_v2, health, pages};
 use crate::catalog::catalog::{Catalog, CatalogError};
 use crate::disk::store::{Store, StoreError};
 use crate::fault::{Failure, Fault};
@@ -91,15 +91,6 @@ pub enum StartError {
         #[source]
         source: io::Error,
     },
-    /// What is left of earlier uploads cannot be removed.
-    #[error("cannot clear what earlier uploads left in {path}")]
-    Sweep {
-        /// The folder.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
     /// The store does not answer.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -112,7 +103,7 @@ impl Failure for StartError {
     fn fault(&self) -> Fault {
         match self {
             StartError::InUse(_) => Fault::Conflict,
-            StartError::Lock { .. } | StartError::Sweep { .. } => Fault::Ours,
+            StartError::Lock { .. } => Fault::Ours,
             StartError::Store(error) => error.fault(),
             StartError::Catalog(error) => error.fault(),
         }
@@ -139,7 +130,7 @@ impl Service {
             Err(rustix::io::Errno::WOULDBLOCK) => return Err(StartError::InUse(root)),
             Err(error) => return Err(StartError::Lock { path: root, source: error.into() }),
         }
-        let swept = staging::sweep(&store).map_err(|source| StartError::Sweep { path: root, source })?;
+        let swept = store.sweep()?;
         #[expect(clippy::disallowed_methods, reason = "files in the data folder have the times of this machine's clock")]
         let rested = SystemTime::now().checked_sub(SESSION_REST).unwrap_or(SystemTime::UNIX_EPOCH);
         let removed = store.remove_stale_uploads(rested)?;

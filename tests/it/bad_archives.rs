@@ -139,7 +139,7 @@ async fn what_is_no_model_is_refused_with_the_place_and_the_remedy() {
     let cases: Vec<(&str, Vec<u8>, String, &[&str])> = vec![
         ("no contract", archive(&[("w", b"1")]), named("m"), &["contract.prototxt", "no contract"]),
         ("an empty contract", with(""), named("m"), &["contract.prototxt", "signature"]),
-        ("a torn contract", with("signatures {\n  signature_name: \"s\"\n"), named("m"), &["contract.prototxt:3:1"]),
+        ("a torn contract", with("signatures {\n  signature_name: \"s\"\n"), named("m"), &["contract.prototxt:2:22"]),
         ("an unknown word", with("signatures {\n  sinature_name: \"s\"\n}"), named("m"), &["contract.prototxt:2:3", "sinature_name"]),
         (
             "an unknown type",

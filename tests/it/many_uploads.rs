@@ -101,7 +101,7 @@ enum Moment {
     Unpacking,
     /// So many have their numbers.
     Accepted(usize),
-    /// A build packs its layers.
+    /// A build runs.
     Building,
     /// So many images are in the registry.
     Built(usize),
@@ -109,13 +109,14 @@ enum Moment {
 
 impl Moment {
     async fn comes(self, service: &Serve, data: &Path) {
-        let is_there = |prefix: &str| {
-            let entries = fs::read_dir(data.join("uploads")).unwrap();
-            entries.filter_map(Result::ok).any(|entry| entry.file_name().to_string_lossy().starts_with(prefix))
-        };
         match self {
-            Moment::Unpacking => until("an upload", || is_there("unpacking-")).await,
-            Moment::Building => until("a build", || is_there("staging-")).await,
+            Moment::Unpacking => until("an upload", || fs::read_dir(data.join("uploads")).unwrap().next().is_some()).await,
+            Moment::Building => {
+                let is_running = |versions: &[Value]| versions.iter().any(|version| version["status"] == "Running");
+                while !is_running(&versions(&service.url(), "m").await) {
+                    tokio::time::sleep(LOOK / 10).await;
+                }
+            }
             Moment::Built(count) => {
                 let tags = data.join("repositories/m/_tags");
                 until("an image", || fs::read_dir(&tags).map_or(0, Iterator::count) >= count).await;

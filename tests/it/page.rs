@@ -91,7 +91,7 @@ async fn the_models_page_shows_an_upload_live_and_the_version_page_its_contract_
     // In its own window: the version's page, before the end of its build and after.
     let watching = Browser::start().await;
     watching.open(&format!("{}/models/m/2", service.url())).await;
-    watching.until("document.getElementById('build-log').innerText.includes('uploaded: 1 files')").await;
+    watching.until("document.getElementById('build-log').innerText.includes('uploaded: 1 file')").await;
     watching.value("(window.stays = 'the same document')").await;
     assert!(!watching.value("document.body.innerText").await.as_str().unwrap().contains("sha256:"));
     door.open();
