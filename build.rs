@@ -14,6 +14,7 @@ const PROTOS: [&str; 5] = [
     "grpc/health/v1/health.proto",
 ];
 
+#[expect(clippy::disallowed_methods, reason = "cargo says where to write by a variable")]
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo::rerun-if-changed=proto");
     // The migrations are embedded by a macro, which cannot say so itself.

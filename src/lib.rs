@@ -4,6 +4,9 @@
 //! floor imports only floors above it in this list, and `tests/architecture.rs` holds that. `docs/ARCHITECTURE.md` has the
 //! ideas behind it.
 
+#[cfg(not(target_pointer_width = "64"))]
+compile_error!("models are larger than what 32 bits can count");
+
 /// Whose a failure is, and what follows from that.
 pub mod fault;
 
@@ -56,6 +59,9 @@ pub mod oci {
 
     /// Root file systems -> a base image.
     pub mod base_image;
+
+    /// An image as JSON.
+    pub mod report;
 }
 
 /// Floor 0: what a model promises. Values, as above.
@@ -184,6 +190,9 @@ pub mod disk {
     /// Uploads in pieces.
     pub mod store_uploads;
 
+    /// Folders and files that cannot outlive their work.
+    pub mod store_staging;
+
     /// OCI image layouts: folders.
     pub mod layout;
 
@@ -302,9 +311,6 @@ pub mod server {
     /// What a client is told when something cannot be done.
     pub mod refusal;
 
-    /// Folders that uploads are unpacked in.
-    pub mod staging;
-
     /// A body that can be read over when its form is refused.
     pub mod upload_body;
 
@@ -385,9 +391,6 @@ pub mod cli {
 
     /// How the program speaks.
     pub mod say;
-
-    /// What commands print about images.
-    pub mod report;
 
     /// Opening what users name.
     pub mod open;

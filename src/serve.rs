@@ -104,7 +104,7 @@ pub async fn start(arguments: &ServeArguments, settings: &Settings) -> Result<Ru
     let path = settings.data_folder.join(CATALOG);
     let catalog = Catalog::open(&path).await.map_err(|source| ServeError::Catalog { path, source })?;
     let stop = CancellationToken::new();
-    let of_service = app::Settings { limits: settings.limits, ..app::Settings::default() };
+    let of_service = app::Settings::new(settings.limits);
     let service = Service::start(catalog.clone(), store.clone(), of_service, stop.clone()).await?;
     let listen = |source| ServeError::Listen { address: arguments.listen, source };
     let listener = TcpListener::bind(arguments.listen).await.map_err(listen)?;

@@ -19,7 +19,8 @@ use crate::model::plan::{self, Layout, PlanError, PlannedLayer};
 use crate::model::runtime::{RuntimeError, RuntimeList};
 use crate::oci::config::ConfigEdits;
 use crate::oci::digest::Digest;
-use crate::oci::image::{self, Image, ImageError, ImageSet, SealedLayer, Statement};
+use crate::oci::image::{self, Compression, Image, ImageError, ImageSet, Purpose, SealedLayer, Statement};
+use crate::oci::layer::Recipe;
 use crate::oci::platform::Platform;
 use crate::progress::{Event, Listener};
 use crate::registry::source::Source;
@@ -54,6 +55,8 @@ pub struct Built {
     pub base: Option<(Option<String>, Digest)>,
     /// The contract as it stands in the image.
     pub contract: Option<ContractInImage>,
+    /// What is in each of our layers, in their order.
+    pub recipes: Vec<Arc<Recipe>>,
     /// What had to be said, the model's own warnings among it.
     pub warnings: Vec<String>,
 }
@@ -151,6 +154,7 @@ pub async fn build(model: &Model, request: &Request, places: &Places, listener: 
     let planned = plan::plan(&model.payload, contract_bytes, request.layout, bases.layers_max(), request.epoch_s)?;
 
     stage("Sealing the layers");
+    let (recipes, planned): (Vec<_>, Vec<_>) = planned.into_iter().map(shared).unzip();
     let layers = seal_all(planned, request.scratch.clone(), listener).await?;
 
     stage("Putting the image together");
@@ -164,7 +168,7 @@ pub async fn build(model: &Model, request: &Request, places: &Places, listener: 
     }
     listener(Event::Note(format!("image {}", images.top().digest)));
     let base = bases.bases.first().map(|base| (base.name.clone(), base.digest));
-    Ok(Built { images, source: bases.source, base, contract, warnings })
+    Ok(Built { images, source: bases.source, base, contract, recipes, warnings })
 }
 
 fn contract_in_image(
@@ -180,16 +184,24 @@ fn contract_in_image(
     Ok(Some(ContractInImage { bytes: encoded.bytes, dialect }))
 }
 
+/// A layer to be sealed.
+type ToSeal = (Arc<Recipe>, Compression, Purpose);
+
+fn shared(layer: PlannedLayer) -> (Arc<Recipe>, ToSeal) {
+    let recipe = Arc::new(layer.recipe);
+    (recipe.clone(), (recipe, layer.compression, layer.purpose))
+}
+
 /// Seals two layers at a time: hashing is the cost, and it is a core's work (dependencies, finding 2).
-async fn seal_all(planned: Vec<PlannedLayer>, scratch: PathBuf, listener: &Listener) -> Result<Vec<SealedLayer>, BuildError> {
+async fn seal_all(planned: Vec<ToSeal>, scratch: PathBuf, listener: &Listener) -> Result<Vec<SealedLayer>, BuildError> {
     use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
-    listener(Event::Expect { bytes: planned.iter().map(|layer| layer.recipe.size_bytes()).sum() });
-    let seal_one = |layer: PlannedLayer| {
+    listener(Event::Expect { bytes: planned.iter().map(|(recipe, ..)| recipe.size_bytes()).sum() });
+    let seal_one = |(recipe, compression, purpose): ToSeal| {
         let (listener, scratch) = (listener.clone(), scratch.clone());
         async move {
             let work = move || {
                 let advance = |bytes| listener(Event::Advance { bytes });
-                seal::seal(Arc::new(layer.recipe), layer.compression, layer.purpose, &scratch, &advance)
+                seal::seal(recipe, compression, purpose, &scratch, &advance)
             };
             tokio::task::spawn_blocking(work).await.map_err(BuildError::Stopped)?.map_err(BuildError::Seal)
         }

@@ -221,7 +221,7 @@ impl Catalog {
     }
 
     /// A transaction that writes. It takes the lock when it begins: one that reads first and then writes would be refused when
-    /// another has written in between (SQLITE_BUSY_SNAPSHOT, which no time-out cures).
+    /// another has written in between (`SQLITE_BUSY_SNAPSHOT`, which no time-out cures).
     pub(super) async fn write(&self, operation: &'static str) -> Result<Transaction<'static, Sqlite>, CatalogError> {
         self.inner.writer.begin_with("BEGIN IMMEDIATE").await.map_err(failed(operation))
     }

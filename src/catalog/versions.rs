@@ -60,7 +60,7 @@ pub struct Rows<T> {
 impl<T> Rows<T> {
     /// `cut`: the reading ended before the rows did.
     pub(super) fn new(rows: Vec<T>, page: Page, cut: bool, key: impl Fn(&T) -> i64) -> Rows<T> {
-        let more = cut || rows.len() as i64 >= page.limit();
+        let more = cut || i64::try_from(rows.len()).is_ok_and(|count| count >= page.limit());
         let next = rows.last().map(key).filter(|_| more);
         Rows { rows, next }
     }

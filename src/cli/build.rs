@@ -10,24 +10,24 @@ use serde_json::{Value, json};
 
 use super::args::BuildArguments;
 use super::open;
-use super::report;
 use super::say::{Voice, size};
 use super::settings::Settings;
 use crate::build::recipe::{self, Built, Request};
 use crate::contract::wire::Dialect;
 use crate::fault::{Failure, Fault};
 use crate::model::intake::Model;
-use crate::model::plan::{self, Layout, PlanError};
+use crate::model::plan::Layout;
 use crate::oci::digest::Digest;
-use crate::oci::image::{Image, LayerSource, Purpose};
-use crate::oci::layer::Recipe;
+use crate::oci::image::{LayerSource, Purpose};
+use crate::oci::layer::EntryKind;
 use crate::oci::location::Location;
 use crate::oci::path::TreePath;
 use crate::oci::platform::Platform;
+use crate::oci::report;
 use crate::progress::Transfer;
 use crate::registry::copy::{self, Target};
 
-/// How many files of a layer an explanation names before it counts the rest.
+/// How many files of a layer are named before the rest is counted.
 const FILES_SHOWN_MAX: usize = 8;
 
 /// Why the command cannot be done.
@@ -79,7 +79,7 @@ pub async fn run(arguments: &BuildArguments, settings: &Settings, voice: &Voice)
         }
     }
     let document = document(&outcome, arguments, &references, transfer, started.elapsed().as_millis());
-    voice.result(&document, &text(&outcome, arguments, &references, transfer)?)?;
+    voice.result(&document, &text(&outcome, arguments, &references, transfer))?;
     Ok(())
 }
 
@@ -87,7 +87,7 @@ pub async fn run(arguments: &BuildArguments, settings: &Settings, voice: &Voice)
 pub async fn build(arguments: &BuildArguments, settings: &Settings, voice: &Voice) -> Result<Outcome, Box<dyn Failure>> {
     let platforms: Vec<Platform> = arguments.platform.iter().map(|text| text.parse()).collect::<Result<_, _>>()?;
     let dialect: Option<Dialect> = arguments.dialect.as_deref().map(str::parse).transpose()?;
-    let layout = layout(arguments)?;
+    let layout = Layout::from_word(&arguments.layout).ok_or_else(|| BuildCommandError::Layout(arguments.layout.clone()))?;
     let (folder, words, of_machine) = (arguments.folder.clone(), arguments.model.clone(), settings.clone());
     let read = tokio::task::spawn_blocking(move || open::folder(&folder, &words, &of_machine)).await;
     let open::ReadFolder { model, left_out, .. } = read.map_err(recipe::BuildError::Stopped)??;
@@ -108,16 +108,12 @@ pub async fn build(arguments: &BuildArguments, settings: &Settings, voice: &Voic
     Ok(Outcome { model, built, left_out, scratch })
 }
 
-fn layout(arguments: &BuildArguments) -> Result<Layout, BuildCommandError> {
-    Layout::from_word(&arguments.layout).ok_or_else(|| BuildCommandError::Layout(arguments.layout.clone()))
-}
-
 fn document(outcome: &Outcome, arguments: &BuildArguments, references: &[String], transfer: Transfer, duration_ms: u128) -> Value {
     let (model, built) = (&outcome.model, &outcome.built);
     let base = built.base.as_ref().map(|(name, digest)| json!({"name": name, "digest": digest}));
-    let contract = model.contract.as_ref().zip(built.contract.as_ref()).map(|(found, written)| {
-        json!({"source": found.source, "digest": Digest::of(&written.bytes), "dialect": written.dialect.to_string()})
-    });
+    let contract = model.contract.as_ref().zip(built.contract.as_ref()).map(
+        |(found, written)| json!({"source": found.source, "digest": Digest::of(&written.bytes), "dialect": written.dialect.to_string()}),
+    );
     json!({
         "name": model.name,
         "version": arguments.version,
@@ -134,14 +130,14 @@ fn document(outcome: &Outcome, arguments: &BuildArguments, references: &[String]
     })
 }
 
-fn text(outcome: &Outcome, arguments: &BuildArguments, references: &[String], transfer: Transfer) -> Result<String, Box<dyn Failure>> {
+fn text(outcome: &Outcome, arguments: &BuildArguments, references: &[String], transfer: Transfer) -> String {
     let mut out = String::new();
     let built = &outcome.built;
     let version = arguments.version.as_ref().map(|version| format!(" version {version}")).unwrap_or_default();
     let _ = writeln!(out, "{}{version}", outcome.model.name);
     let _ = writeln!(out, "{}", built.images.top().digest);
     if arguments.explain {
-        explain(outcome, layout(arguments)?, &mut out)?;
+        explain(outcome, &mut out);
     }
     for reference in references {
         let _ = writeln!(out, "{reference}");
@@ -152,43 +148,30 @@ fn text(outcome: &Outcome, arguments: &BuildArguments, references: &[String], tr
     } else if arguments.dry_run && !arguments.to.is_empty() {
         let _ = writeln!(out, "dry run: nothing was sent to {}", arguments.to.join(", "));
     }
-    Ok(out)
+    out
 }
 
 /// Which file is in which layer; the rule itself stands in `model/plan.rs`.
-fn explain(outcome: &Outcome, layout: Layout, out: &mut String) -> Result<(), PlanError> {
-    let Some(image) = outcome.built.images.images.first() else { return Ok(()) };
-    let base_layers = |image: &Image| image.layers.iter().filter(|layer| layer.purpose == Purpose::Base).count();
-    let base_layers_max = outcome.built.images.images.iter().map(base_layers).max().unwrap_or(0);
-    // A finished layer may be a blob in a file, which does not tell what is in it; the plan does, and making it again is cheap.
-    let contract = outcome.built.contract.as_ref().map(|contract| contract.bytes.as_slice());
-    let mut planned = plan::plan(&outcome.model.payload, contract, layout, base_layers_max, 0)?.into_iter();
+fn explain(outcome: &Outcome, out: &mut String) {
+    let Some(image) = outcome.built.images.images.first() else { return };
+    let mut recipes = outcome.built.recipes.iter();
     for layer in &image.layers {
+        let recipe = if layer.purpose == Purpose::Base { None } else { recipes.next() };
         let why = match (&layer.source, layer.purpose) {
             (_, Purpose::Base) => "of the base, as it is",
             (_, Purpose::Contract) => "the contract, alone so that it can be read and replaced by itself",
             (LayerSource::File(_), _) => "small files, chosen by a hash of their path, compressed",
             _ => "a large file, as it is: weights do not shrink",
         };
-        let _ = writeln!(out, "  {} {:>12}  {}: {why}", layer.descriptor.digest.short(), size(layer.descriptor.size_bytes), layer.purpose.word());
-        if layer.purpose != Purpose::Base
-            && let Some(planned) = planned.next()
-        {
-            explain_files(&planned.recipe, out);
+        let (digest, bytes) = (layer.descriptor.digest.short(), size(layer.descriptor.size_bytes));
+        let _ = writeln!(out, "  {digest} {bytes:>12}  {}: {why}", layer.purpose.word());
+        let entries = recipe.map(|recipe| recipe.entries()).unwrap_or_default();
+        let files: Vec<&TreePath> = entries.iter().filter(|entry| entry.kind != EntryKind::Folder).map(|entry| &entry.path).collect();
+        for path in files.iter().take(FILES_SHOWN_MAX) {
+            let _ = writeln!(out, "      /{path}");
         }
-    }
-    Ok(())
-}
-
-fn explain_files(recipe: &Recipe, out: &mut String) {
-    // A folder is in a layer for what is below it; only an empty one says something by itself.
-    let entries = recipe.entries();
-    let is_parent = |at: usize| entries.get(at + 1).is_some_and(|next| next.path.strip(&entries[at].path).is_some());
-    let told: Vec<_> = entries.iter().enumerate().filter(|(at, _)| !is_parent(*at)).map(|(_, entry)| &entry.path).collect();
-    for path in told.iter().take(FILES_SHOWN_MAX) {
-        let _ = writeln!(out, "      /{path}");
-    }
-    if told.len() > FILES_SHOWN_MAX {
-        let _ = writeln!(out, "      and {} more", told.len() - FILES_SHOWN_MAX);
+        if files.len() > FILES_SHOWN_MAX {
+            let _ = writeln!(out, "      … and {} more", files.len() - FILES_SHOWN_MAX);
+        }
     }
 }

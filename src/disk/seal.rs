@@ -238,8 +238,8 @@ mod tests {
         flate2::read::GzDecoder::new(&blob[..]).read_to_end(&mut tar).unwrap();
         assert_eq!((Digest::of(&tar), plain.digest), (layer.diff_id, layer.diff_id));
         // A change here is a change of every user's digests: it needs a changelog entry.
-        assert_eq!(layer.diff_id.to_string(), "sha256:19c34674bb1014ecb3bcf77859b06f583f7e63f43481c276107c2d4ca5c37ed9");
-        assert_eq!(layer.digest.to_string(), "sha256:d2c85739914d41f31c9bfe90d651b04c6f171c3be987b0d26ce0b77fcde8fc5b");
+        assert_eq!(layer.diff_id.to_string(), "sha256:eec9c7b8f47a00739167810ec72a5711c8c806f0081cd089c8a4be9524a9dd30");
+        assert_eq!(layer.digest.to_string(), "sha256:0883bf54fbfce9085f960a1c45a317b331158300822022c383a341582dcfb524");
         assert_eq!(std::fs::read_dir(scratch.path()).unwrap().count(), 1);
     }
 

@@ -180,13 +180,6 @@ impl Store {
         &self.root
     }
 
-    /// A new folder in the store's file system for one piece of work: what is finished can be moved from it into the store. It is removed
-    /// with all that is in it when the value is dropped.
-    pub fn staging(&self) -> Result<tempfile::TempDir, StoreError> {
-        let uploads = self.uploads_folder();
-        tempfile::Builder::new().prefix("staging-").tempdir_in(&uploads).map_err(failed("create a folder in", &uploads))
-    }
-
     pub(super) fn content_path(&self, digest: &Digest) -> PathBuf {
         self.root.join("content").join(digest.hex())
     }

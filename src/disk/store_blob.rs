@@ -57,9 +57,7 @@ impl BlobWriter<'_> {
 impl Store {
     /// A writer for one blob.
     pub fn blob_writer(&self) -> Result<BlobWriter<'_>, StoreError> {
-        let uploads = self.uploads_folder();
-        let file = atomic::temporary(&uploads).map_err(failed("create a file in", &uploads))?;
-        Ok(BlobWriter { store: self, file, hasher: Hasher::new() })
+        Ok(BlobWriter { store: self, file: self.temporary()?, hasher: Hasher::new() })
     }
 
     /// Puts a small blob into the store.

@@ -8,14 +8,14 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::{CWD, RenameFlags};
 use serde::{Deserialize, Serialize};
 
-use super::atomic::{self, Existing};
+use super::atomic;
 use super::store::{Store, StoreError, failed};
 use crate::model::tree::Tree;
 use crate::oci::digest::Digest;
@@ -153,7 +153,7 @@ impl Store {
         }
         let entries = recipe.entries().iter().map(|entry| self.stored(&entry.path, &entry.kind)).collect::<Result<_, _>>()?;
         let bytes = json(&StoredRecipe { entries, modified_s: recipe.modified_s() });
-        atomic::write(&path, &bytes).map_err(failed("write", &path))
+        self.write(&path, &bytes)
     }
 
     pub(super) fn load_recipe(&self, digest: &Digest) -> Result<Option<Recipe>, StoreError> {
@@ -203,10 +203,7 @@ impl Store {
         if fs::metadata(&path).is_ok_and(|metadata| metadata.len() == bytes.len() as u64) {
             return Ok(digest);
         }
-        let uploads = self.uploads_folder();
-        let mut file = atomic::temporary(&uploads).map_err(failed("create a file in", &uploads))?;
-        file.write_all(bytes).map_err(failed("write", &path))?;
-        atomic::publish(file, &path, Existing::Replace).map_err(failed("write", &path))?;
+        self.write(&path, bytes)?;
         Ok(digest)
     }
 }

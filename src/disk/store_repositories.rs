@@ -8,7 +8,6 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::atomic;
 use super::store::{Store, StoreError, failed};
 use crate::oci::digest::Digest;
 use crate::oci::manifest::{Document, MANIFEST_BYTES_MAX};
@@ -68,10 +67,10 @@ impl Store {
         }
         self.put_bytes(&document.bytes)?;
         let path = folder.join(MANIFESTS).join(found.hex());
-        atomic::write(&path, document.media_type.as_bytes()).map_err(failed("write", &path))?;
+        self.write(&path, document.media_type.as_bytes())?;
         if let ManifestKey::Tag(tag) = key {
             let path = folder.join(TAGS).join(tag);
-            atomic::write(&path, found.to_string().as_bytes()).map_err(failed("write", &path))?;
+            self.write(&path, found.to_string().as_bytes())?;
         }
         Ok(())
     }

@@ -17,7 +17,8 @@ use super::store::{RunningHash, Store, StoreError, failed};
 use super::store_blob::BLOB_BYTES_MAX;
 use crate::oci::digest::{Digest, Hasher};
 
-const PREFIX: &str = "session-";
+/// What the names of sessions begin with.
+pub(super) const PREFIX: &str = "session-";
 /// Running hashes kept at most; a session beyond them is hashed again at its end.
 const HASHERS_MAX: usize = 1024;
 

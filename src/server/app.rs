@@ -21,7 +21,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::refusal::{RefusalV2, RequestError};
-use super::{api_v1, api_v2, health, pages, staging};
+use super::{api_v1, api_v2, health, pages};
 use crate::catalog::catalog::{Catalog, CatalogError};
 use crate::disk::store::{Store, StoreError};
 use crate::fault::{Failure, Fault};
@@ -30,7 +30,7 @@ use crate::model::tree::Limits;
 /// How long a stop waits for requests that are under way.
 pub const GRACE_S: u64 = 10;
 /// An upload to the registry in pieces may rest this long before it is forgotten: a client that lost its network over night comes back.
-const SESSION_REST: Duration = Duration::from_secs(24 * 3600);
+const SESSION_REST: Duration = Duration::from_hours(24);
 
 /// What the operator may set.
 #[derive(Clone, Copy, Debug)]
@@ -45,12 +45,18 @@ pub struct Settings {
     pub uploads_max: usize,
 }
 
+impl Settings {
+    /// The settings that go with these limits.
+    pub fn new(limits: Limits) -> Settings {
+        // Weights do not shrink, so a packed model is about as large as its files; the form around it is small.
+        let upload_bytes_max = limits.unpacked_bytes_max.saturating_add(64 << 20);
+        Settings { limits, upload_bytes_max, upload_idle_s: 120, uploads_max: 32 }
+    }
+}
+
 impl Default for Settings {
     fn default() -> Settings {
-        let limits = Limits::default();
-        // Weights do not shrink, so a packed model is about as large as its files; the form around it is small.
-        let upload_bytes_max = limits.unpacked_bytes_max + (64 << 20);
-        Settings { limits, upload_bytes_max, upload_idle_s: 120, uploads_max: 32 }
+        Settings::new(Limits::default())
     }
 }
 
@@ -85,15 +91,6 @@ pub enum StartError {
         #[source]
         source: io::Error,
     },
-    /// What is left of earlier uploads cannot be removed.
-    #[error("cannot clear what earlier uploads left in {path}")]
-    Sweep {
-        /// The folder.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
     /// The store does not answer.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -106,7 +103,7 @@ impl Failure for StartError {
     fn fault(&self) -> Fault {
         match self {
             StartError::InUse(_) => Fault::Conflict,
-            StartError::Lock { .. } | StartError::Sweep { .. } => Fault::Ours,
+            StartError::Lock { .. } => Fault::Ours,
             StartError::Store(error) => error.fault(),
             StartError::Catalog(error) => error.fault(),
         }
@@ -133,7 +130,8 @@ impl Service {
             Err(rustix::io::Errno::WOULDBLOCK) => return Err(StartError::InUse(root)),
             Err(error) => return Err(StartError::Lock { path: root, source: error.into() }),
         }
-        let swept = staging::sweep(&store).map_err(|source| StartError::Sweep { path: root, source })?;
+        let swept = store.sweep()?;
+        #[expect(clippy::disallowed_methods, reason = "files in the data folder have the times of this machine's clock")]
         let rested = SystemTime::now().checked_sub(SESSION_REST).unwrap_or(SystemTime::UNIX_EPOCH);
         let removed = store.remove_stale_uploads(rested)?;
         let lapsed = catalog.lapse_leases().await?;

@@ -47,12 +47,12 @@ pub fn router() -> Router<Service> {
         .route("/models/{name}", get(model))
         .route("/models/{name}/{version}", get(version))
         .route("/applications", get(applications))
-        .route("/assets/lamina.svg", get(|| asset("image/svg+xml", ICON)))
-        .route(&CSS_PATH, get(|| asset("text/css; charset=utf-8", CSS)))
-        .route(&JS_PATH, get(|| asset("text/javascript; charset=utf-8", JS)))
+        .route("/assets/lamina.svg", get(async || asset("image/svg+xml", ICON)))
+        .route(&CSS_PATH, get(async || asset("text/css; charset=utf-8", CSS)))
+        .route(&JS_PATH, get(async || asset("text/javascript; charset=utf-8", JS)))
 }
 
-async fn asset(content_type: &'static str, body: &'static str) -> Response {
+fn asset(content_type: &'static str, body: &'static str) -> Response {
     let headers = [(header::CONTENT_TYPE, content_type), (header::CACHE_CONTROL, "public, max-age=31536000, immutable")];
     (headers, [(header::X_CONTENT_TYPE_OPTIONS, "nosniff")], body).into_response()
 }

@@ -108,7 +108,7 @@ mod tests {
                        {"name": "m", "subfields": {"data": [{"name": "n", "dtype": "DT_BOOL"}]}}]});
         let read_third = read(&third).unwrap();
         assert_eq!(read_third, read(&second).unwrap());
-        assert_eq!(read_contract(&json!({"modelName": "model", "predict": second})).unwrap(), [read_third.clone()]);
+        assert_eq!(read_contract(&json!({"modelName": "model", "predict": second})).unwrap(), std::slice::from_ref(&read_third));
         assert_eq!(read_third.inputs[0].shape, Shape::of(&[-1, 2]));
         assert_eq!((&read_third.inputs[1].shape, &read_third.inputs[2].shape), (&Shape::scalar(), &Shape::Any));
     }

@@ -8,6 +8,7 @@
 //! abandoned leaves nothing on disk, whenever that happens: the staging folder belongs to the thread that writes to it.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, Cursor};
 use std::time::Duration;
@@ -20,13 +21,14 @@ use tokio::time::timeout;
 
 use super::app::{Service, Settings};
 use super::refusal::Refusal;
-use super::staging::Staging;
 use super::upload_body::SharedBody;
 use super::upload_reader::{Chunk, ChunkReader};
 use crate::build::row;
 use crate::catalog::record::{NewLine, Version};
 use crate::disk::archive::{self, ArchiveError};
 use crate::disk::ignore_rules::Selected;
+use crate::disk::store::StoreError;
+use crate::disk::store_staging::Staging;
 use crate::fault::{Failure, Fault};
 use crate::model::framework::ReadSeek;
 use crate::model::intake::{self, Given};
@@ -38,6 +40,7 @@ const PAYLOAD: &str = "payload";
 const PARTS_MAX: usize = 32;
 /// Chunks between the wire and the disk; each is a read of the socket, so about a megabyte at most.
 const CHUNKS_WAITING: usize = 8;
+
 /// A short part.
 #[derive(Clone, Debug)]
 pub struct Part {
@@ -117,7 +120,7 @@ pub enum UploadError {
     Archive(#[from] ArchiveError),
     /// The disk.
     #[error("cannot make a folder to unpack into")]
-    Staging(#[source] io::Error),
+    Staging(#[source] StoreError),
     /// The thread that unpacks died.
     #[error("unpacking stopped")]
     Stopped(#[source] tokio::task::JoinError),
@@ -131,7 +134,8 @@ impl Failure for UploadError {
         match self {
             UploadError::TooLarge { .. } | UploadError::PartTooLarge { .. } => Fault::TooLarge,
             UploadError::Archive(error) => error.fault(),
-            UploadError::Staging(_) | UploadError::Stopped(_) | UploadError::Closed => Fault::Ours,
+            UploadError::Staging(error) => error.fault(),
+            UploadError::Stopped(_) | UploadError::Closed => Fault::Ours,
             _ => Fault::Invalid,
         }
     }
@@ -222,7 +226,7 @@ async fn unpack(service: &Service, field: Field<'_>) -> Result<Payload, UploadEr
     let (sender, receiver) = mpsc::channel(CHUNKS_WAITING);
     let (store, limits) = (service.store.clone(), service.settings.limits);
     let unpacking = tokio::task::spawn_blocking(move || {
-        let staging = Staging::new(&store).map_err(UploadError::Staging)?;
+        let staging = store.staging().map_err(UploadError::Staging)?;
         let selected = archive::unpack(ChunkReader::new(receiver), staging.path(), &limits)?;
         Ok(Payload { selected, staging })
     });
@@ -299,7 +303,7 @@ fn shown(names: &[crate::oci::path::TreePath]) -> String {
     const SHOWN: usize = 10;
     let mut text = names.iter().take(SHOWN).map(ToString::to_string).collect::<Vec<_>>().join(", ");
     if names.len() > SHOWN {
-        text.push_str(&format!(" and {} more", names.len() - SHOWN));
+        let _ = write!(text, " and {} more", names.len() - SHOWN);
     }
     text
 }

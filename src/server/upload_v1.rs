@@ -14,14 +14,15 @@ use super::app::Service;
 use super::refusal::RefusalV1;
 use super::upload::{self, Known};
 use super::view_v1;
-use crate::model::intake::{CONTRACT_BYTES_MAX, Given};
+use crate::contract::wire::CONTRACT_BYTES_MAX;
+use crate::model::intake::Given;
 
 const CONTRACT: &str = "model_contract";
 const PARTS: [Known; 4] = [
     Known { name: "model_name", bytes_max: 4 << 10 },
     Known { name: "model_type", bytes_max: 4 << 10 },
     Known { name: "model_description", bytes_max: 64 << 10 },
-    Known { name: CONTRACT, bytes_max: CONTRACT_BYTES_MAX as usize },
+    Known { name: CONTRACT, bytes_max: CONTRACT_BYTES_MAX },
 ];
 
 /// Takes an upload.

@@ -19,15 +19,14 @@ use super::upload::{self, Known};
 use super::view_v2;
 use crate::catalog::record::NewLine;
 use crate::contract::contract::Contract;
-use crate::contract::wire::{self, Dialect};
-use crate::model::intake::{CONTRACT_BYTES_MAX, Given};
+use crate::contract::wire::{self, CONTRACT_BYTES_MAX, Dialect};
+use crate::model::intake::Given;
 
-const PARTS: [Known; 2] =
-    [Known { name: "metadata", bytes_max: 1 << 20 }, Known { name: "contract", bytes_max: CONTRACT_BYTES_MAX as usize }];
+const PARTS: [Known; 2] = [Known { name: "metadata", bytes_max: 1 << 20 }, Known { name: "contract", bytes_max: CONTRACT_BYTES_MAX }];
 
 /// The metadata. Both spellings of a member are some release's.
 #[derive(Debug, Default, Deserialize)]
-struct Metadata {
+struct Said {
     name: Option<String>,
     #[serde(alias = "modelType")]
     model_type: Option<String>,
@@ -50,11 +49,11 @@ struct Metadata {
 /// Takes an upload.
 pub async fn upload(State(service): State<Service>, Query(listing): Query<Listing>, request: Request) -> Result<Json<Value>, RefusalV2> {
     let form = upload::receive(&service, request, &PARTS).await?;
-    let metadata: Metadata = match form.part("metadata") {
+    let said: Said = match form.part("metadata") {
         Some(part) => serde_json::from_slice(&part.bytes).map_err(|source| RequestError::Json { what: "the part `metadata`", source })?,
-        None => Metadata::default(),
+        None => Said::default(),
     };
-    if metadata.install_command.as_ref().is_some_and(|command| !command.trim().is_empty()) {
+    if said.install_command.as_ref().is_some_and(|command| !command.trim().is_empty()) {
         return Err(RequestError::NotPossible {
             what: "`installCommand`",
             reason: "images are put together without running anything in them",
@@ -64,21 +63,21 @@ pub async fn upload(State(service): State<Service>, Query(listing): Query<Listin
     }
     let contract = match form.part("contract") {
         Some(part) => Some((part.file_name.clone().unwrap_or_else(|| "contract.protobin".to_owned()), part.bytes.clone())),
-        None => contract(&metadata)?,
+        None => contract(&said)?,
     };
     let given = Given {
-        name: metadata.name,
-        model_type: metadata.model_type,
-        description: metadata.description,
-        runtime: metadata.runtime.as_ref().map(runtime).transpose()?,
+        name: said.name,
+        model_type: said.model_type,
+        description: said.description,
+        runtime: said.runtime.as_ref().map(runtime).transpose()?,
         contract,
-        no_contract: metadata.no_contract,
+        no_contract: said.no_contract,
         ..Given::default()
     };
-    let ignored = metadata.rest.iter().filter(|(_, value)| !value.is_null());
+    let ignored = said.rest.iter().filter(|(_, value)| !value.is_null());
     let notes = ignored.map(|(name, _)| NewLine::warning(format!("`{name}` in the upload's metadata means nothing here and is ignored")));
     let notes = notes.collect();
-    let version = upload::accept(&service, form, given, metadata.metadata.unwrap_or_default(), notes).await.map_err(RefusalV2)?;
+    let version = upload::accept(&service, form, given, said.metadata.unwrap_or_default(), notes).await.map_err(RefusalV2)?;
     Ok(Json(if listing.is_ours() { view_v2::ours(&version) } else { view_v2::version(&version) }))
 }
 
@@ -107,8 +106,8 @@ fn runtime(value: &Value) -> Result<String, RequestError> {
     Ok(text)
 }
 
-fn contract(metadata: &Metadata) -> Result<Option<(String, Vec<u8>)>, RefusalV2> {
-    let signatures = match (&metadata.signature, &metadata.contract) {
+fn contract(said: &Said) -> Result<Option<(String, Vec<u8>)>, RefusalV2> {
+    let signatures = match (&said.signature, &said.contract) {
         (Some(signature), _) if !signature.is_null() => vec![signature_json::read(signature)?],
         (_, Some(contract)) if !contract.is_null() => signature_json::read_contract(contract)?,
         _ => return Ok(None),

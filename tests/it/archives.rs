@@ -15,7 +15,7 @@ use lamina::oci::digest::Digest;
 use lamina::oci::layer::{Content, EntryKind};
 
 /// What each archive of `tests/archives/bad.py` is refused with.
-const BAD: &[(&str, &str)] = &[
+pub const BAD: &[(&str, &str)] = &[
     ("dotdot", "in the archive, path `../evil` is refused: it leaves the folder with `..`"),
     ("dotdot-inside", "in the archive, path `a/../../evil` is refused: it leaves the folder with `..`"),
     ("absolute", "in the archive, path `/etc/cron.d/evil` is refused: it is absolute"),
@@ -78,7 +78,7 @@ const BAD: &[(&str, &str)] = &[
     ("zip", "the archive is a zip file: only tar, tar.gz and tar.zst are read"),
 ];
 
-fn python(arguments: &[&dyn AsRef<std::ffi::OsStr>]) {
+pub fn python(arguments: &[&dyn AsRef<std::ffi::OsStr>]) {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/archives").join(arguments[0].as_ref());
     let output = Command::new("python3").arg(script).args(arguments[1..].iter().map(AsRef::as_ref)).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

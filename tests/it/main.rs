@@ -2,16 +2,25 @@
 //!
 //! Each stands on real parts: registries, databases, containers, models made by the frameworks. A part that is missing is a failure that names it.
 
+#![allow(clippy::unwrap_used, reason = "a test that meets what it does not expect has failed")]
+#![allow(clippy::disallowed_methods, reason = "tests are a door: they read the machine's PATH and set everything else")]
+
+mod ancestor;
 mod archives;
+mod bad_archives;
 mod base_families;
 mod containers;
 mod contracts;
+mod demo;
 mod determinism;
 mod embedded_registry;
 mod image;
 mod image_files;
+mod large_model;
 mod layers;
+mod many_uploads;
 mod outputs;
+mod page;
 mod pull;
 mod registry;
 mod registry_faults;
@@ -27,6 +36,7 @@ mod whole_path;
 /// Real parts for tests to stand on.
 mod support {
     pub mod bases;
+    pub mod browser;
     pub mod client;
     pub mod docker_registry;
     pub mod fault_registry;
@@ -35,6 +45,7 @@ mod support {
     pub mod hs;
     pub mod images;
     pub mod models;
+    pub mod outside;
     pub mod real_base;
     pub mod wire_tap;
 }

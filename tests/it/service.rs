@@ -290,7 +290,7 @@ async fn a_service_that_died_in_a_build_takes_it_up_again_and_clears_the_uploads
         Service::start(running.service.catalog.clone(), running.service.store.clone(), Settings::default(), CancellationToken::new());
     assert!(matches!(other.await.err(), Some(StartError::InUse(_))), "two services on one data folder");
     running.stop().await;
-    let left = data.path().join("uploads/unpacking-left");
+    let left = data.path().join("uploads/staging-left");
     std::fs::create_dir(&left).unwrap();
     std::fs::File::create(left.join("0")).unwrap().write_all(b"half").unwrap();
 

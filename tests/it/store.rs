@@ -239,7 +239,8 @@ fn an_upload_in_pieces_survives_a_restart_and_is_written_by_one_at_a_time() {
 fn what_was_left_in_the_middle_is_removed_when_it_is_old() {
     let (data, store) = store();
     let id = store.start_upload().unwrap();
-    let staging = store.staging().unwrap().keep();
+    let staging = data.path().join("uploads/staging-left");
+    fs::create_dir(&staging).unwrap();
     fs::write(staging.join("0"), b"x").unwrap();
     let now = fs::metadata(staging.join("0")).unwrap().modified().unwrap();
     assert_eq!(store.remove_stale_uploads(now - Duration::from_mins(1)).unwrap(), 0);

@@ -30,7 +30,15 @@ impl DockerRegistry {
 
     /// Starts one with more in the `http` part of its configuration.
     pub fn start_with(more: &str) -> DockerRegistry {
-        let folder = tempfile::tempdir().unwrap();
+        DockerRegistry::start_on(tempfile::tempdir().unwrap(), more)
+    }
+
+    /// Starts one that keeps its blobs below `folder`: a temporary folder may be too small for gigabytes.
+    pub fn start_in(folder: &Path) -> DockerRegistry {
+        DockerRegistry::start_on(tempfile::tempdir_in(folder).unwrap(), "")
+    }
+
+    fn start_on(folder: TempDir, more: &str) -> DockerRegistry {
         let config = folder.path().join("config.yml");
         let storage = folder.path().join("storage");
         let text = format!(
