@@ -8,15 +8,20 @@
 mod ancestor;
 mod archives;
 mod bad_archives;
+mod base_families;
+mod containers;
 mod contracts;
 mod demo;
+mod determinism;
 mod embedded_registry;
 mod image;
 mod image_files;
 mod large_model;
 mod layers;
 mod many_uploads;
+mod outputs;
 mod page;
+mod pull;
 mod registry;
 mod registry_faults;
 mod registry_login;
@@ -26,9 +31,11 @@ mod service;
 mod service_live;
 mod service_refusals;
 mod store;
+mod whole_path;
 
 /// Real parts for tests to stand on.
 mod support {
+    pub mod bases;
     pub mod browser;
     pub mod client;
     pub mod docker_registry;
@@ -36,6 +43,9 @@ mod support {
     pub mod fault_tokens;
     pub mod fault_uploads;
     pub mod hs;
+    pub mod images;
+    pub mod models;
     pub mod outside;
+    pub mod real_base;
     pub mod wire_tap;
 }

@@ -90,6 +90,12 @@ impl DockerRegistry {
         folders.filter(|folder| folder.as_ref().unwrap().path().join("data").exists()).count()
     }
 
+    /// The file in which a blob (`sha256:…`) is stored.
+    pub fn blob_file(&self, digest: &str) -> PathBuf {
+        let hex = digest.strip_prefix("sha256:").unwrap();
+        self.folder.path().join("storage/docker/registry/v2/blobs/sha256").join(&hex[..2]).join(hex).join("data")
+    }
+
     /// How many different blobs are stored.
     pub fn blobs(&self) -> usize {
         let below = self.folder.path().join("storage/docker/registry/v2/blobs/sha256");
