@@ -4,6 +4,9 @@
 //! floor imports only floors above it in this list, and `tests/architecture.rs` holds that. `docs/ARCHITECTURE.md` has the
 //! ideas behind it.
 
+#[cfg(not(target_pointer_width = "64"))]
+compile_error!("models are larger than what 32 bits can count");
+
 /// Whose a failure is, and what follows from that.
 pub mod fault;
 
@@ -56,6 +59,9 @@ pub mod oci {
 
     /// Root file systems -> a base image.
     pub mod base_image;
+
+    /// An image as JSON.
+    pub mod report;
 }
 
 /// Floor 0: what a model promises. Values, as above.
@@ -385,9 +391,6 @@ pub mod cli {
 
     /// How the program speaks.
     pub mod say;
-
-    /// What commands print about images.
-    pub mod report;
 
     /// Opening what users name.
     pub mod open;

@@ -3,7 +3,7 @@
 //! No command's logic is here. The two commands that start the service are beside this file (`serve.rs`, `demo.rs`), since the command line's floor does not know
 //! the server's.
 
-use std::io;
+use std::io::{self, IsTerminal as _};
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser as _};
@@ -70,5 +70,6 @@ fn start_log(arguments: &Arguments) {
         _ => "debug",
     };
     let filter = EnvFilter::try_from_env("HS_LOG").unwrap_or_else(|_| EnvFilter::new(format!("{default},sqlx=warn,hyper=warn,h2=warn")));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_target(false).init();
+    let ansi = io::stderr().is_terminal() && !settings::no_color();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(ansi).with_target(false).init();
 }

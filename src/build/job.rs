@@ -21,6 +21,7 @@ use crate::model::intake::Model;
 use crate::model::plan::Layout;
 use crate::model::runtime::RuntimeList;
 use crate::oci::reference::Reference;
+use crate::oci::report;
 use crate::progress::{Event, Listener, Moved};
 use crate::registry::client::Access;
 use crate::registry::copy::{self, CopyError, Target};
@@ -134,7 +135,9 @@ impl Workshop {
         Ok(BuildOutcome {
             reference,
             digest: built.images.top().digest,
-            report: Some(json!({"base": base, "transfer": transfer, "warnings": built.warnings})),
+            report: Some(
+                json!({"images": built.images.images.iter().map(report::image).collect::<Vec<_>>(), "base": base, "transfer": transfer, "warnings": built.warnings}),
+            ),
         })
     }
 

@@ -315,7 +315,9 @@ mod tests {
     #[test]
     fn the_words_of_the_commands_do_not_collide() {
         Arguments::command().debug_assert();
-        let Command::Build(words) = Arguments::parse_from(["hs", "build", "--version", "3", "m"]).command else { panic!("another command") };
+        let Command::Build(words) = Arguments::parse_from(["hs", "build", "--version", "3", "m"]).command else {
+            panic!("another command")
+        };
         assert_eq!((words.version.as_deref(), words.folder.to_str()), (Some("3"), Some("m")));
     }
 }

@@ -61,7 +61,9 @@ pub enum BaseCommandError {
 impl Failure for BaseCommandError {
     fn fault(&self) -> Fault {
         match self {
-            BaseCommandError::Name(_) | BaseCommandError::NoConfig | BaseCommandError::Mixed(_) | BaseCommandError::Read { .. } => Fault::Usage,
+            BaseCommandError::Name(_) | BaseCommandError::NoConfig | BaseCommandError::Mixed(_) | BaseCommandError::Read { .. } => {
+                Fault::Usage
+            }
             BaseCommandError::Seal(error) => error.fault(),
             BaseCommandError::Scratch(_) | BaseCommandError::Stopped(_) => Fault::Ours,
         }

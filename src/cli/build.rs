@@ -10,7 +10,6 @@ use serde_json::{Value, json};
 
 use super::args::BuildArguments;
 use super::open;
-use super::report;
 use super::say::{Voice, size};
 use super::settings::Settings;
 use crate::build::recipe::{self, Built, Request};
@@ -24,6 +23,7 @@ use crate::oci::layer::EntryKind;
 use crate::oci::location::Location;
 use crate::oci::path::TreePath;
 use crate::oci::platform::Platform;
+use crate::oci::report;
 use crate::progress::Transfer;
 use crate::registry::copy::{self, Target};
 
@@ -111,9 +111,9 @@ pub async fn build(arguments: &BuildArguments, settings: &Settings, voice: &Voic
 fn document(outcome: &Outcome, arguments: &BuildArguments, references: &[String], transfer: Transfer, duration_ms: u128) -> Value {
     let (model, built) = (&outcome.model, &outcome.built);
     let base = built.base.as_ref().map(|(name, digest)| json!({"name": name, "digest": digest}));
-    let contract = model.contract.as_ref().zip(built.contract.as_ref()).map(|(found, written)| {
-        json!({"source": found.source, "digest": Digest::of(&written.bytes), "dialect": written.dialect.to_string()})
-    });
+    let contract = model.contract.as_ref().zip(built.contract.as_ref()).map(
+        |(found, written)| json!({"source": found.source, "digest": Digest::of(&written.bytes), "dialect": written.dialect.to_string()}),
+    );
     json!({
         "name": model.name,
         "version": arguments.version,

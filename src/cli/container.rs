@@ -107,7 +107,8 @@ impl Container {
     pub async fn stop(mut self) -> String {
         if matches!(self.child.try_wait(), Ok(None)) {
             let time = STOP_S.to_string();
-            let stopped = self.command.podman(&["stop", "-t", &time, &self.command.name]).stdout(Stdio::null()).stderr(Stdio::null()).status();
+            let stopped =
+                self.command.podman(&["stop", "-t", &time, &self.command.name]).stdout(Stdio::null()).stderr(Stdio::null()).status();
             let _ = stopped.await;
             let _ = tokio::time::timeout(Duration::from_secs(u64::from(STOP_S)), self.child.wait()).await;
         }

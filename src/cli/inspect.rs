@@ -9,16 +9,16 @@ use serde_json::{Value, json};
 
 use super::args::InspectArguments;
 use super::open;
-use super::report;
 use super::say::{Voice, size};
 use super::settings::Settings;
 use crate::contract::contract::Contract;
 use crate::contract::wire;
 use crate::fault::Failure;
+use crate::model::plan;
 use crate::oci::config::ImageConfig;
 use crate::oci::image::{IMAGE_LABEL, ImageSet, Purpose};
 use crate::oci::manifest::Descriptor;
-use crate::model::plan;
+use crate::oci::report;
 use crate::registry::source::{Source, SourceError};
 
 /// The contract's layer is a header, at most 1 MiB, and padding.
@@ -78,7 +78,13 @@ fn text(images: &ImageSet, document: &Value) -> String {
         let labels = &image["labels"];
         let base = &image["lamina"]["base"];
         let _ = writeln!(out, "\n{}  {}", word(&image["platform"]), word(&image["digest"]));
-        let _ = writeln!(out, "  model     {} {} ({})", word(&labels["MODEL_NAME"]), word(&labels["MODEL_VERSION"]), word(&labels["MODEL_TYPE"]));
+        let _ = writeln!(
+            out,
+            "  model     {} {} ({})",
+            word(&labels["MODEL_NAME"]),
+            word(&labels["MODEL_VERSION"]),
+            word(&labels["MODEL_TYPE"])
+        );
         let _ = writeln!(out, "  base      {} {}", word(&base["name"]), word(&base["digest"]));
         for layer in image["layers"].as_array().into_iter().flatten() {
             let bytes = layer["size_bytes"].as_u64().unwrap_or_default();

@@ -131,7 +131,9 @@ fn what_goes(read: &ReadFolder) -> Tree {
     let mut keep: Vec<TreePath> = read.model.payload.nodes().map(|(path, _)| path.clone()).collect();
     let definition = definition::FILE_NAMES.into_iter().find(|name| read.tree.file(name).is_some());
     let source = read.model.contract.as_ref().map(|found| found.source.as_str());
-    keep.extend(definition.into_iter().chain(source).filter(|name| read.tree.file(name).is_some()).filter_map(|name| TreePath::new(name).ok()));
+    keep.extend(
+        definition.into_iter().chain(source).filter(|name| read.tree.file(name).is_some()).filter_map(|name| TreePath::new(name).ok()),
+    );
     let mut tree = Tree::new();
     for path in keep {
         if let Some(node) = read.tree.get(&path) {
@@ -161,13 +163,7 @@ fn show(read: &ReadFolder, tree: &Tree, voice: &Voice) {
 /// Why the archive could not be read to its end.
 type Changed = Arc<Mutex<Option<RenderError>>>;
 
-fn form(
-    arguments: &UploadArguments,
-    read: &ReadFolder,
-    tree: &Tree,
-    listener: &Listener,
-    changed: &Changed,
-) -> Result<Form, UploadError> {
+fn form(arguments: &UploadArguments, read: &ReadFolder, tree: &Tree, listener: &Listener, changed: &Changed) -> Result<Form, UploadError> {
     let words = &arguments.model;
     let metadata = json!({
         "name": read.model.name, "model_type": words.model_type, "description": words.description, "runtime": words.runtime,

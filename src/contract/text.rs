@@ -288,9 +288,8 @@ mod tests {
 
     #[test]
     fn what_is_past_a_limit_or_no_text_is_refused() {
-        let deep = |levels: usize| {
-            format!("signatures {{ inputs {{ {}{}", "subfields { data { ".repeat(levels), "} ".repeat(2 + 2 * levels))
-        };
+        let deep =
+            |levels: usize| format!("signatures {{ inputs {{ {}{}", "subfields { data { ".repeat(levels), "} ".repeat(2 + 2 * levels));
         // The parser's deepest way in, on the smallest stack that it gets: a thread of the async runtime.
         let text = deep(49);
         let parsed = std::thread::Builder::new().stack_size(2 << 20).spawn(move || parse(text.as_bytes(), "c").map(|_| ())).unwrap();

@@ -101,7 +101,9 @@ impl Failure for DefinitionError {
 
     fn remedy(&self) -> Option<String> {
         match self {
-            DefinitionError::NoModel { .. } => Some("begin it with `model:` and, below that, `name`, `type`, `contract`, `payload`".to_owned()),
+            DefinitionError::NoModel { .. } => {
+                Some("begin it with `model:` and, below that, `name`, `type`, `contract`, `payload`".to_owned())
+            }
             DefinitionError::NotDone { remedy, .. } => Some((*remedy).to_owned()),
             _ => None,
         }
@@ -187,18 +189,22 @@ fn later_form(file: &str, top: Top) -> Result<Definition, DefinitionError> {
         }
     };
     if top.install_command.is_some() {
-        return Err(not_done("install-command", "no command is run while an image is built", "put the packages into the runtime's base image"));
+        return Err(not_done(
+            "install-command",
+            "no command is run while an image is built",
+            "put the packages into the runtime's base image",
+        ));
     }
     Ok(Definition {
         name: top.name,
         model_type: top.model_type,
         runtime: top.runtime,
         contract,
-        payload: top
-            .payload
-            .map(|list| payload(&list))
-            .transpose()
-            .map_err(|source| DefinitionError::Path { file: file.to_owned(), key: "payload", source })?,
+        payload: top.payload.map(|list| payload(&list)).transpose().map_err(|source| DefinitionError::Path {
+            file: file.to_owned(),
+            key: "payload",
+            source,
+        })?,
         description: top.description,
         metadata: top.metadata,
         warnings: unknown(file, "", &top.rest),

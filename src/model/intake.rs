@@ -207,10 +207,12 @@ pub fn intake(tree: &Tree, given: &Given, open: Open<'_>) -> Result<Model, Intak
     let implied = framework::implied(tree, open);
     let found = find_contract(tree, &definition, given, open)?;
     let (contract, detected) = settle(found, implied, given, tree, &mut warnings)?;
-    let contract = contract.map(|found| named(found, &name)).transpose()?;
+    let contract = contract.map(|found| named(found, &name));
     let model_type = [&given.model_type, &definition.model_type, &detected].into_iter().flatten().next();
     if payload.file("requirements.txt").is_some() {
-        warnings.push("`requirements.txt` is shipped, but its packages are not installed into the image: the runtime must have them".to_owned());
+        warnings.push(
+            "`requirements.txt` is shipped, but its packages are not installed into the image: the runtime must have them".to_owned(),
+        );
     }
     Ok(Model {
         name,
@@ -320,9 +322,9 @@ fn settle(
 }
 
 /// The image's contract carries the model's name (the ancestor's server set it too).
-fn named(mut found: FoundContract, name: &ModelName) -> Result<FoundContract, IntakeError> {
+fn named(mut found: FoundContract, name: &ModelName) -> FoundContract {
     name.as_str().clone_into(&mut found.contract.model_name);
-    Ok(found)
+    found
 }
 
 fn read_small(path: &str, size_bytes: u64, content: &Content, limit_bytes: u64, open: Open<'_>) -> Result<Vec<u8>, IntakeError> {

@@ -110,8 +110,14 @@ mod tests {
             assert_eq!(ModelName::new(name).unwrap().as_str(), name);
         }
         for (name, proposal) in [
-            ("My Model", Some("my-model")), ("Größe", Some("gr-e")), ("a/b", Some("a-b")), ("_a_", Some("a")), ("a..b", Some("a.b")),
-            ("..", None), ("", None), ("模型", None),
+            ("My Model", Some("my-model")),
+            ("Größe", Some("gr-e")),
+            ("a/b", Some("a-b")),
+            ("_a_", Some("a")),
+            ("a..b", Some("a.b")),
+            ("..", None),
+            ("", None),
+            ("模型", None),
         ] {
             let error = ModelName::new(name).unwrap_err();
             assert_eq!(error.proposal.as_deref(), proposal, "{name}");

@@ -122,7 +122,7 @@ pub fn plan(
         layers.push(PlannedLayer { purpose: Purpose::Contract, recipe, compression: Compression::None });
     }
     // Weights do not shrink (dependencies, finding 4): the bytes of large files stay where they are.
-    for group in share(large, room) {
+    for group in share(&large, room) {
         let recipe = Recipe::new(group, modified_s)?;
         layers.push(PlannedLayer { purpose: Purpose::Files, recipe, compression: Compression::None });
     }
@@ -159,7 +159,7 @@ fn bucket_small(entries: Vec<Entry>, root: &TreePath) -> Vec<Vec<Entry>> {
 }
 
 /// One layer for each, or runs of them in path order where there is not room for all.
-fn share(entries: Vec<Entry>, room: usize) -> Vec<Vec<Entry>> {
+fn share(entries: &[Entry], room: usize) -> Vec<Vec<Entry>> {
     if entries.is_empty() {
         return Vec::new();
     }

@@ -151,7 +151,8 @@ impl RuntimeList {
 
     fn for_type(&self, model_type: &str) -> (Choice, Option<String>) {
         let (kind, version) = model_type.split_once(':').unwrap_or((model_type, ""));
-        let serving: Vec<&Runtime> = self.runtimes.iter().filter(|runtime| runtime.model_types.iter().any(|served| served == kind)).collect();
+        let serving: Vec<&Runtime> =
+            self.runtimes.iter().filter(|runtime| runtime.model_types.iter().any(|served| served == kind)).collect();
         let matches = |runtime: &&Runtime| minor(version) == minor(&runtime.version);
         let Some(&runtime) = serving.iter().find(|runtime| matches(runtime)).or(serving.first()) else {
             return (Choice::Scratch(format!("no runtime is known that serves models of type `{model_type}`")), None);

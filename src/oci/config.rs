@@ -69,8 +69,7 @@ impl ImageConfig {
     /// Reads a config and checks the members that we rely on.
     pub fn parse(bytes: &[u8]) -> Result<ImageConfig, ConfigError> {
         let digest = Digest::of(bytes);
-        let root: Map<String, Value> =
-            serde_json::from_slice(bytes).map_err(|source| ConfigError::Malformed { digest, source })?;
+        let root: Map<String, Value> = serde_json::from_slice(bytes).map_err(|source| ConfigError::Malformed { digest, source })?;
         let config = ImageConfig { root };
         let refuse = |member| ConfigError::Member { digest, member };
         for member in ["os", "architecture"] {
@@ -84,7 +83,13 @@ impl ImageConfig {
         for member in ["config", "history"] {
             let valid = match config.root.get(member) {
                 None | Some(Value::Null) => true,
-                Some(value) => if member == "config" { value.is_object() } else { value.is_array() },
+                Some(value) => {
+                    if member == "config" {
+                        value.is_object()
+                    } else {
+                        value.is_array()
+                    }
+                }
             };
             if !valid {
                 return Err(refuse(member));
@@ -265,9 +270,14 @@ mod tests {
 
     #[test]
     fn a_config_that_lies_about_its_shape_is_refused() {
-        for text in ["", "[]", "{}", r#"{"os":"linux","architecture":"amd64"}"#,
+        for text in [
+            "",
+            "[]",
+            "{}",
+            r#"{"os":"linux","architecture":"amd64"}"#,
             r#"{"os":"linux","architecture":"amd64","rootfs":{"diff_ids":["x"]}}"#,
-            r#"{"os":"linux","architecture":"amd64","rootfs":{"diff_ids":[]},"config":[]}"#] {
+            r#"{"os":"linux","architecture":"amd64","rootfs":{"diff_ids":[]},"config":[]}"#,
+        ] {
             assert!(ImageConfig::parse(text.as_bytes()).is_err(), "{text}");
         }
     }

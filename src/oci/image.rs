@@ -263,10 +263,8 @@ pub fn append(
 pub fn index(images: Vec<Image>, annotations: &BTreeMap<String, String>) -> ImageSet {
     let docker = images.first().is_some_and(|image| image.manifest.media_type == media::DOCKER_MANIFEST);
     let media_type = if docker { media::DOCKER_INDEX } else { media::OCI_INDEX };
-    let manifests: Vec<Descriptor> = images
-        .iter()
-        .map(|image| Descriptor { platform: Some(image.platform.clone()), ..image.manifest.descriptor() })
-        .collect();
+    let manifests: Vec<Descriptor> =
+        images.iter().map(|image| Descriptor { platform: Some(image.platform.clone()), ..image.manifest.descriptor() }).collect();
     let mut value = json!({"schemaVersion": 2, "mediaType": media_type, "manifests": manifests});
     if !docker && !annotations.is_empty() {
         value["annotations"] = json!(annotations);

@@ -197,7 +197,8 @@ mod tests {
 
     #[test]
     fn parents_come_once_and_first_and_the_parts_have_no_gap() {
-        let recipe = Recipe::new(vec![file("model/files/b", b"bb"), file("model/files/a", b""), file("model/files/a.txt", b"x")], 0).unwrap();
+        let recipe =
+            Recipe::new(vec![file("model/files/b", b"bb"), file("model/files/a", b""), file("model/files/a.txt", b"x")], 0).unwrap();
         let paths: Vec<_> = recipe.entries().iter().map(|entry| entry.path.as_str()).collect();
         assert_eq!(paths, ["model", "model/files", "model/files/a", "model/files/a.txt", "model/files/b"]);
         let mut at = 0;

@@ -217,8 +217,7 @@ impl Pulled {
     /// decides (image-spec allows an OCI document without one).
     pub fn parse(content_type: Option<&str>, bytes: Vec<u8>) -> Result<Pulled, ManifestError> {
         let digest = Digest::of(&bytes);
-        let view: View =
-            serde_json::from_slice(&bytes).map_err(|source| ManifestError::Malformed { digest, source })?;
+        let view: View = serde_json::from_slice(&bytes).map_err(|source| ManifestError::Malformed { digest, source })?;
         let said = view.media_type.or_else(|| {
             let essence = content_type?.split(';').next()?.trim();
             media::ACCEPTED.contains(&essence).then(|| essence.to_owned())
@@ -234,9 +233,7 @@ impl Pulled {
             (media::OCI_MANIFEST | media::DOCKER_MANIFEST, Some(config), Some(layers), None) => {
                 Ok(Pulled::Manifest(Manifest { document, config, layers, annotations: view.annotations.unwrap_or_default() }))
             }
-            (media::OCI_INDEX | media::DOCKER_INDEX, None, _, Some(manifests)) => {
-                Ok(Pulled::Index(Index { document, manifests }))
-            }
+            (media::OCI_INDEX | media::DOCKER_INDEX, None, _, Some(manifests)) => Ok(Pulled::Index(Index { document, manifests })),
             _ => Err(ManifestError::Unsupported { digest, media_type: media_type.to_owned() }),
         }
     }

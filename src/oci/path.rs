@@ -165,7 +165,9 @@ mod tests {
     fn what_could_harm_is_refused() {
         let long = format!("{}/x", "a".repeat(256));
         let deep = "a/".repeat(2049);
-        for text in ["", ".", "/", "/etc/passwd", "..", "a/../../b", "a/..", ".wh.a", "a/.wh..wh..opq", "a\nb", "a\0b", "\u{7f}", &long, &deep] {
+        for text in
+            ["", ".", "/", "/etc/passwd", "..", "a/../../b", "a/..", ".wh.a", "a/.wh..wh..opq", "a\nb", "a\0b", "\u{7f}", &long, &deep]
+        {
             assert!(TreePath::new(text).is_err(), "{text:?}");
         }
     }

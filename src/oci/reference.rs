@@ -145,7 +145,9 @@ mod tests {
 
     #[test]
     fn what_is_no_reference_is_refused() {
-        for text in ["", "UPPER/x", "127.0.0.1:5000/Upper", "a b", "x:", "[::1/x", "[nonsense]:1/x", "[::1]:port/x", "x@sha256:12", "http://host/x"] {
+        for text in
+            ["", "UPPER/x", "127.0.0.1:5000/Upper", "a b", "x:", "[::1/x", "[nonsense]:1/x", "[::1]:port/x", "x@sha256:12", "http://host/x"]
+        {
             assert!(text.parse::<Reference>().is_err(), "{text}");
         }
     }

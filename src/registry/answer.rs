@@ -45,16 +45,15 @@ pub struct Diagnostic {
 impl Answer {
     /// Reads a status, its headers and (the first part of) its body.
     pub fn new(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Answer {
-        let diagnostics = match serde_json::from_slice::<OciEnvelope>(body) {
-            Ok(envelope) => envelope
+        let diagnostics = if let Ok(envelope) = serde_json::from_slice::<OciEnvelope>(body) {
+            envelope
                 .errors
                 .into_iter()
                 .map(|error| Diagnostic { code: code_text(&error.code), message: printable(&error.message) })
-                .collect(),
-            Err(_) => {
-                let message = printable(&String::from_utf8_lossy(body));
-                if message.is_empty() { Vec::new() } else { vec![Diagnostic { code: String::new(), message }] }
-            }
+                .collect()
+        } else {
+            let message = printable(&String::from_utf8_lossy(body));
+            if message.is_empty() { Vec::new() } else { vec![Diagnostic { code: String::new(), message }] }
         };
         Answer { status, diagnostics, retry_after: retry_after(headers) }
     }

@@ -171,7 +171,9 @@ async fn to_repository(
     }
     let moves = stream::iter(layers).map(|layer| async move { send_layer(&layer, from, repository, listener).await });
     let moved: Vec<Transfer> = moves.buffer_unordered(BLOBS_AT_ONCE).try_collect().await?;
-    moved.into_iter().for_each(|one| transfer.merge(one));
+    for one in moved {
+        transfer.merge(one);
+    }
     for image in &images.images {
         transfer.merge(send_document(&image.config, repository, listener).await?);
     }

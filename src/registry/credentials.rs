@@ -24,7 +24,7 @@ use tokio::process::Command;
 use super::settings::{HostSettings, RegistrySettings, Secret};
 
 /// How long a helper may take; some ask a cloud.
-const HELPER_TIMEOUT: Duration = Duration::from_secs(60);
+const HELPER_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// The name under which docker keeps its own hub.
 const DOCKER_HUB_KEY: &str = "https://index.docker.io/v1/";

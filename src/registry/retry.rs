@@ -34,7 +34,7 @@ impl Tries {
 
     /// The pause before the next try after `error`, or nothing where it is not worth one.
     pub fn pause_after(&mut self, error: &RegistryError) -> Option<Duration> {
-        if !error.fault().is_transient() { None } else { self.pause(error) }
+        if error.fault().is_transient() { self.pause(error) } else { None }
     }
 
     /// As [`Tries::pause_after`], for failures that the caller knows to be worth another try.

@@ -132,10 +132,10 @@ impl Default for Patience {
             tries_max: 7,
             pause_first: Duration::from_millis(500),
             pause_max: Duration::from_secs(15),
-            retry_after_max: Duration::from_secs(300),
+            retry_after_max: Duration::from_mins(5),
             connect: Duration::from_secs(15),
-            idle: Duration::from_secs(60),
-            commit: Duration::from_secs(30 * 60),
+            idle: Duration::from_mins(1),
+            commit: Duration::from_mins(30),
         }
     }
 }

@@ -284,7 +284,9 @@ pub async fn load(source: &Source, key: &str, wanted: Option<&Platform>) -> Resu
         images.push(load_image(source, single(source, &descriptor).await?).await?);
     }
     if images.is_empty() {
-        return Err(Index::choose(&index, &Platform::linux_amd64()).err().map_or(SourceError::Missing(key.to_owned()), SourceError::Manifest));
+        return Err(Index::choose(&index, &Platform::linux_amd64())
+            .err()
+            .map_or(SourceError::Missing(key.to_owned()), SourceError::Manifest));
     }
     // One of several is no longer the index.
     let index = wanted.is_none().then_some(index.document);
@@ -294,9 +296,7 @@ pub async fn load(source: &Source, key: &str, wanted: Option<&Platform>) -> Resu
 async fn single(source: &Source, descriptor: &Descriptor) -> Result<Manifest, SourceError> {
     match source.manifest(&descriptor.digest.to_string()).await? {
         Pulled::Manifest(manifest) => Ok(manifest),
-        Pulled::Index(index) => {
-            Err(ManifestError::Unsupported { digest: descriptor.digest, media_type: index.document.media_type }.into())
-        }
+        Pulled::Index(index) => Err(ManifestError::Unsupported { digest: descriptor.digest, media_type: index.document.media_type }.into()),
     }
 }
 

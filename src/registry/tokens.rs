@@ -232,7 +232,7 @@ fn read_token(action: &Action, bytes: &[u8]) -> Result<Token, RegistryError> {
     header.set_sensitive(true);
     let life = Duration::from_secs(answer.expires_in.and_then(|life| life.as_u64()).unwrap_or(TOKEN_LIFE_DEFAULT_S).min(TOKEN_LIFE_MAX_S));
     // A token that lives for seconds only is used for three quarters of them.
-    Ok(Token { header, renew_at: Instant::now() + (life - TOKEN_MARGIN.min(life / 4)) })
+    Ok(Token { header, renew_at: Instant::now() + life.saturating_sub(TOKEN_MARGIN.min(life / 4)) })
 }
 
 fn basic(username: &str, password: &Secret) -> HeaderValue {

@@ -164,12 +164,11 @@ impl Upload<'_> {
 
     /// Sends what the registry does not have yet.
     async fn attempt(&mut self) -> Result<(), RegistryError> {
-        let session = match self.session.clone() {
-            Some(session) => session,
-            None => {
-                self.has_bytes = 0;
-                self.session.insert(self.endpoint.open_session(&self.action).await?).clone()
-            }
+        let session = if let Some(session) = self.session.clone() {
+            session
+        } else {
+            self.has_bytes = 0;
+            self.session.insert(self.endpoint.open_session(&self.action).await?).clone()
         };
         let body_bytes_max = self.endpoint.host.body_bytes_max.load(Ordering::Relaxed);
         let body_bytes_max = body_bytes_max.min(session.chunk_bytes_max.unwrap_or(u64::MAX));

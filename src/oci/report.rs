@@ -1,10 +1,10 @@
-//! What commands print about images: the JSON of the interface (section 2), and sizes in it.
+//! An image as JSON, as commands print it and builds keep it (interface, section 2).
 //!
-//! Values only; printing is `say.rs`.
+//! Values only: it is written and never read, and no digest hangs on it.
 
 use serde_json::{Value, json};
 
-use crate::oci::image::{Image, ImageLayer};
+use super::image::{Image, ImageLayer};
 
 /// A layer, as `hs build` and `hs inspect` print it.
 pub fn layer(layer: &ImageLayer) -> Value {
