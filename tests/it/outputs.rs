@@ -210,7 +210,7 @@ fn a_registry_that_refuses_is_quoted() {
     let remedy = format!("remedy: check that a registry listens at `{silent}`");
     bench.fails(&["--runtime", "scratch", "--to", &format!("{silent}/x:1")], 4, &["no connection", &remedy]);
     // A registry that wants somebody's name, and nobody gave one.
-    let registry = DockerRegistry::start_with("auth: {silly: {realm: 'http://127.0.0.1:1/token', service: tests}}");
+    let registry = DockerRegistry::start_with("", "auth: {silly: {realm: 'http://127.0.0.1:1/token', service: tests}}");
     let to = format!("{}/x:1", registry.address());
     bench.fails(&["--runtime", "scratch", "--to", &to], 4, &[&format!("error: cannot ask for manifest `{to}`")]);
     assert_eq!(registry.blobs(), 0);
