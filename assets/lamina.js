@@ -124,7 +124,8 @@ function live() {
     sign.hidden = false;
     sign.classList.remove("lost");
     sign.querySelector(".live-word").textContent = "live";
-    if (opened) refresh();
+    // What changed between the page's making and this moment was told to nobody. A page with no live part has nothing to make good.
+    if (opened || document.querySelector("[data-live]")) refresh();
     opened = true;
   };
   source.onerror = () => {

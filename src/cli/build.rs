@@ -19,7 +19,7 @@ use crate::model::intake::Model;
 use crate::model::plan::Layout;
 use crate::oci::digest::Digest;
 use crate::oci::image::{LayerSource, Purpose};
-use crate::oci::layer::EntryKind;
+use crate::oci::layer::Recipe;
 use crate::oci::location::Location;
 use crate::oci::path::TreePath;
 use crate::oci::platform::Platform;
@@ -165,13 +165,21 @@ fn explain(outcome: &Outcome, out: &mut String) {
         };
         let (digest, bytes) = (layer.descriptor.digest.short(), size(layer.descriptor.size_bytes));
         let _ = writeln!(out, "  {digest} {bytes:>12}  {}: {why}", layer.purpose.word());
-        let entries = recipe.map(|recipe| recipe.entries()).unwrap_or_default();
-        let files: Vec<&TreePath> = entries.iter().filter(|entry| entry.kind != EntryKind::Folder).map(|entry| &entry.path).collect();
-        for path in files.iter().take(FILES_SHOWN_MAX) {
-            let _ = writeln!(out, "      /{path}");
+        if let Some(recipe) = recipe {
+            explain_files(recipe, out);
         }
-        if files.len() > FILES_SHOWN_MAX {
-            let _ = writeln!(out, "      … and {} more", files.len() - FILES_SHOWN_MAX);
-        }
+    }
+}
+
+fn explain_files(recipe: &Recipe, out: &mut String) {
+    // A folder is in a layer for what is below it; only an empty one says something by itself.
+    let entries = recipe.entries();
+    let is_parent = |at: usize| entries.get(at + 1).is_some_and(|next| next.path.strip(&entries[at].path).is_some());
+    let told: Vec<_> = entries.iter().enumerate().filter(|(at, _)| !is_parent(*at)).map(|(_, entry)| &entry.path).collect();
+    for path in told.iter().take(FILES_SHOWN_MAX) {
+        let _ = writeln!(out, "      /{path}");
+    }
+    if told.len() > FILES_SHOWN_MAX {
+        let _ = writeln!(out, "      … and {} more", told.len() - FILES_SHOWN_MAX);
     }
 }

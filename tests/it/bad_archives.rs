@@ -147,7 +147,12 @@ async fn what_is_no_model_is_refused_with_the_place_and_the_remedy() {
             named("m"),
             &["contract.prototxt:1:", "DT_DUBLE"],
         ),
-        ("a field twice", with(&format!("signatures {{ signature_name: \"s\" {field} {field} {output} }}")), named("m"), &["`x`", "twice"]),
+        (
+            "a field twice",
+            with(&format!("signatures {{ signature_name: \"s\" {field} {field} {output} }}")),
+            named("m"),
+            &["contract.prototxt", "s.inputs.x twice"],
+        ),
         ("a bad name", good.clone(), named("Bad Name"), &["Bad Name", "bad-name"]),
         ("an empty name", good.clone(), named(""), &["name"]),
         ("a long name", good.clone(), named(&"n".repeat(129)), &["128"]),

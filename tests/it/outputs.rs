@@ -212,7 +212,7 @@ fn a_registry_that_refuses_is_quoted() {
     // A registry that wants somebody's name, and nobody gave one.
     let accounts = tempfile::tempdir().unwrap();
     let accounts = accounts.path().join("htpasswd");
-    let registry = DockerRegistry::start_with(&format!("}}\nauth: {{htpasswd: {{realm: tests, path: {}}}", accounts.display()));
+    let registry = DockerRegistry::start_with("", &format!("auth: {{htpasswd: {{realm: tests, path: {}}}}}", accounts.display()));
     let to = format!("{}/x:1", registry.address());
     bench.fails(&["--runtime", "scratch", "--to", &to], 4, &[&format!("error: cannot ask for manifest `{to}`"), "401", "remedy:"]);
     assert_eq!(registry.blobs(), 0);

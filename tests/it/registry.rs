@@ -319,7 +319,7 @@ async fn a_registry_with_an_authority_of_its_own_needs_the_authority() {
 }
 
 async fn check_authority(key: &str, certificate: &str, authority: &str) {
-    let registry = DockerRegistry::start_with(&format!(", tls: {{certificate: '{certificate}', key: '{key}'}}"));
+    let registry = DockerRegistry::start_with(&format!(", tls: {{certificate: '{certificate}', key: '{key}'}}"), "");
     let with = |host: HostSettings| {
         let hosts = [(registry.address().to_owned(), host)].into();
         repository_with(RegistrySettings { hosts, ..quick() }, &format!("{}/model", registry.address()))

@@ -25,25 +25,25 @@ pub struct DockerRegistry {
 impl DockerRegistry {
     /// Starts one, on a free port of loopback.
     pub fn start() -> DockerRegistry {
-        DockerRegistry::start_with("")
+        DockerRegistry::start_with("", "")
     }
 
-    /// Starts one with more in the `http` part of its configuration.
-    pub fn start_with(more: &str) -> DockerRegistry {
-        DockerRegistry::start_on(tempfile::tempdir().unwrap(), more)
+    /// Starts one with more members in the `http` part of its configuration, and more parts.
+    pub fn start_with(http: &str, parts: &str) -> DockerRegistry {
+        DockerRegistry::start_on(tempfile::tempdir().unwrap(), http, parts)
     }
 
     /// Starts one that keeps its blobs below `folder`: a temporary folder may be too small for gigabytes.
     pub fn start_in(folder: &Path) -> DockerRegistry {
-        DockerRegistry::start_on(tempfile::tempdir_in(folder).unwrap(), "")
+        DockerRegistry::start_on(tempfile::tempdir_in(folder).unwrap(), "", "")
     }
 
-    fn start_on(folder: TempDir, more: &str) -> DockerRegistry {
+    fn start_on(folder: TempDir, http: &str, parts: &str) -> DockerRegistry {
         let config = folder.path().join("config.yml");
         let storage = folder.path().join("storage");
         let text = format!(
             "version: 0.1\nlog: {{level: info, accesslog: {{disabled: true}}}}\nstorage:\n  filesystem: {{rootdirectory: {}}}\n  \
-             delete: {{enabled: true}}\nhttp: {{addr: '127.0.0.1:0', secret: test{more}}}\n",
+             delete: {{enabled: true}}\nhttp: {{addr: '127.0.0.1:0', secret: test{http}}}\n{parts}\n",
             storage.display()
         );
         fs::write(&config, text).unwrap();
