@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -28,6 +29,8 @@ pub struct Command {
     options: Vec<String>,
     name: String,
     image: String,
+    /// Where podman is started; `None`: where we were.
+    folder: Option<PathBuf>,
 }
 
 /// A container that was started.
@@ -57,7 +60,22 @@ impl Command {
             options.push("--tls-verify=false".to_owned());
         }
         options.extend(own);
-        Command { podman: words(podman), options, name: format!("hs-run-{}-{port}", std::process::id()), image: image.to_owned() }
+        Command {
+            podman: words(podman),
+            options,
+            name: format!("hs-run-{}-{port}", std::process::id()),
+            image: image.to_owned(),
+            folder: None,
+        }
+    }
+
+    /// The command for an image in a layout that stands in `folder` and goes with it: its name is relative to that, and podman forgets the image too.
+    ///
+    /// podman calls an image of a layout by the path that it was given, and takes no upper case in it: the path of a temporary folder will not do.
+    pub fn in_folder(mut self, folder: &Path) -> Command {
+        self.options.push("--rmi".to_owned());
+        self.folder = Some(folder.to_owned());
+        self
     }
 
     /// The command, for people.
@@ -73,6 +91,9 @@ impl Command {
     fn podman(&self, arguments: &[&str]) -> tokio::process::Command {
         let mut command = tokio::process::Command::new(self.podman.first().map_or("podman", String::as_str));
         command.args(self.podman.iter().skip(1)).args(arguments).stdin(Stdio::null()).kill_on_drop(true);
+        if let Some(folder) = &self.folder {
+            command.current_dir(folder);
+        }
         command
     }
 

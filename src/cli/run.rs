@@ -28,6 +28,9 @@ use crate::registry::copy::{self, Target};
 /// How long a model may take until it listens: frameworks take their time to load.
 const START_S: u64 = 120;
 
+/// The layout of a folder's image, in the temporary folder in which podman is started.
+const LAYOUT: &str = "model";
+
 /// Why a model cannot be run.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
@@ -96,20 +99,19 @@ impl Failure for RunError {
 
 /// Runs `hs run`.
 pub async fn run(arguments: &RunArguments, settings: &Settings, voice: &Voice) -> Result<(), Box<dyn Failure>> {
+    let is_folder = Path::new(&arguments.what).is_dir();
     let layout = tempfile::Builder::new().prefix("hs-run-").tempdir().map_err(RunError::Port)?;
-    let (image, contract) = if Path::new(&arguments.what).is_dir() {
-        of_folder(arguments, layout.path(), settings, voice).await?
-    } else {
-        of_image(arguments, settings).await?
-    };
+    let (image, contract) =
+        if is_folder { of_folder(arguments, layout.path(), settings, voice).await? } else { of_image(arguments, settings).await? };
     let port = container::free_port().map_err(RunError::Port)?;
     let command = container::Command::new(&arguments.podman, &arguments.podman_run, &image, port);
+    let command = if is_folder { command.in_folder(layout.path()) } else { command };
     if arguments.print || !command.is_possible().await {
         if !arguments.print {
             voice.warn(&format!("`{}` is not to be had here; this is the command that starts the model", arguments.podman));
         }
         // The layout of a folder goes with this process; the command must name something that stays.
-        let shown = if Path::new(&arguments.what).is_dir() { command.of("IMAGE") } else { command.text() };
+        let shown = if is_folder { command.of("IMAGE") } else { command.text() };
         voice.result(&json!({"command": shown}), &shown)?;
         return Ok(());
     }
@@ -159,10 +161,10 @@ async fn of_folder(
         model: arguments.model.clone(),
     };
     let outcome = build::build(&words, settings, voice).await?;
-    let image = format!("oci:{}:run", layout.display());
-    let target = Target::open(&image.parse::<Location>()?, &settings.places()?.registries)?;
+    let location = Location::Layout { folder: layout.join(LAYOUT), tag: Some("run".to_owned()) };
+    let target = Target::open(&location, &settings.places()?.registries)?;
     copy::copy(&outcome.built.images, &outcome.built.source, target, &voice.listener()).await?;
-    Ok((image, outcome.model.contract.map(|found| found.contract)))
+    Ok((format!("oci:{LAYOUT}:run"), outcome.model.contract.map(|found| found.contract)))
 }
 
 async fn of_image(arguments: &RunArguments, settings: &Settings) -> Result<(String, Option<Contract>), Box<dyn Failure>> {
