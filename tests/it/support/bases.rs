@@ -70,16 +70,15 @@ pub fn write_layout(folder: &Path, tag: &str, bases: &[Base]) -> String {
     fs::create_dir_all(folder.join("blobs/sha256")).unwrap();
     fs::write(folder.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
     let mut manifests: Vec<Value> = bases.iter().map(|base| write_base(folder, base)).collect();
-    let mut top = match manifests.as_slice() {
-        [one] => one.clone(),
-        _ => {
-            // What buildkit adds; it is no platform and must not become one.
-            let mut attestation = manifests[0].clone();
-            attestation["platform"] = json!({"os": "unknown", "architecture": "unknown"});
-            manifests.push(attestation);
-            let index = json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": manifests});
-            put(folder, "application/vnd.oci.image.index.v1+json", index.to_string().as_bytes())
-        }
+    let mut top = if let [one] = manifests.as_slice() {
+        one.clone()
+    } else {
+        // What buildkit adds; it is no platform and must not become one.
+        let mut attestation = manifests[0].clone();
+        attestation["platform"] = json!({"os": "unknown", "architecture": "unknown"});
+        manifests.push(attestation);
+        let index = json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": manifests});
+        put(folder, "application/vnd.oci.image.index.v1+json", index.to_string().as_bytes())
     };
     let digest = top["digest"].as_str().unwrap().to_owned();
     top["annotations"] = json!({"org.opencontainers.image.ref.name": tag});
