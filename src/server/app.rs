@@ -114,7 +114,7 @@ impl Failure for StartError {
             StartError::InUse(_) => Some("stop it, or start this one with another `--data-dir`".to_owned()),
             StartError::Store(error) => error.remedy(),
             StartError::Catalog(error) => error.remedy(),
-            _ => None,
+            StartError::Lock { .. } => None,
         }
     }
 }

@@ -183,7 +183,7 @@ async fn what_is_no_model_is_refused_with_the_place_and_the_remedy() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_form_that_is_none_or_is_cut_off_leaves_nothing() {
     let untouched = Untouched::start("{}").await;
-    let good = archive(&[("contract.prototxt", CONTRACT.as_bytes()), ("w", &[7; 50_000])]);
+    let good = archive(&[("contract.prototxt", CONTRACT.as_bytes()), ("w", &vec![7; 50_000])]);
     let part = "Content-Disposition: form-data; name=\"payload\"; filename=\"f\"";
     let whole = [format!("--b\r\n{part}\r\n\r\n").as_bytes(), &good, b"\r\n--b--\r\n"].concat();
     for path in [V1, V2] {
