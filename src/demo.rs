@@ -7,7 +7,8 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
 
 use include_dir::{Dir, DirEntry, include_dir};
 use lamina::cli::args::{DemoArguments, ModelArguments, RunArguments, ServeArguments, UploadArguments};
@@ -15,8 +16,9 @@ use lamina::cli::say::Voice;
 use lamina::cli::settings::Settings;
 use lamina::cli::{run, upload};
 use lamina::fault::{Failure, Fault};
+use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::Value;
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 
 use crate::serve;
 
@@ -27,6 +29,8 @@ static EXAMPLE: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/docs/examples/linear
 /// The base that the example needs.
 const BASE: &str = "serving-runtime-python";
 const BASE_VERSION: &str = "3.11";
+/// How long the recipe may take to clean up when it is stopped, in tenths of a second.
+const STOP_TENTHS: u32 = 100;
 /// The recipe's word for "this machine cannot do it" (sysexits, EX_UNAVAILABLE).
 const UNAVAILABLE: i32 = 69;
 
@@ -50,6 +54,9 @@ pub enum DemoError {
         /// How it ended.
         status: String,
     },
+    /// Ctrl-C.
+    #[error("stopped while the base was being made")]
+    Interrupted,
     /// This program does not find itself.
     #[error("finding this program's own file")]
     Program(#[source] io::Error),
@@ -65,7 +72,15 @@ impl Failure for DemoError {
 pub async fn run(arguments: &DemoArguments, settings: &Settings, voice: &Voice) -> Result<(), Box<dyn Failure>> {
     let scratch = tempfile::Builder::new().prefix("hs-demo-").tempdir();
     let scratch = scratch.map_err(|source| DemoError::Unpack { what: "example", folder: std::env::temp_dir(), source })?;
-    make_base(scratch.path(), settings, voice).await?;
+    // An address that is taken is found out before the minute that the base takes.
+    drop(serve::listen(arguments.listen).await?);
+    tokio::select! {
+        made = make_base(scratch.path(), settings, voice) => made?,
+        signal = serve::wait_for_signal() => {
+            signal?;
+            return Err(DemoError::Interrupted.into());
+        }
+    }
     let words = ServeArguments { listen: arguments.listen, registry: None, public_host: None, workers: 2 };
     let running = serve::start(&words, settings).await?;
     let result = show(arguments, &running, scratch.path(), settings, voice).await;
@@ -96,7 +111,9 @@ async fn show(
     let version = upload::upload(&words, settings, voice).await?;
     let image = version["image"].as_str().unwrap_or_default().to_owned();
     let page = format!("http://{}/models/linear_regression", running.address);
-    voice.result(&summary(&version, &page), &told(&image, &version, &page, arguments.exit))?;
+    let mut summary = version.clone();
+    summary["page"] = Value::from(page.clone());
+    let mut text = told(&image, &version, &page, arguments.exit);
     if arguments.run {
         let words = RunArguments {
             what: image,
@@ -107,20 +124,17 @@ async fn show(
             keep: false,
             model: ModelArguments::default(),
         };
-        run::run(&words, settings, voice).await?;
+        let (answer, answered) = run::answer(&words, settings, voice).await?;
+        summary["answer"] = answer;
+        text.push_str(&answered);
     }
+    voice.result(&summary, &text)?;
     Ok(())
 }
 
 #[expect(clippy::disallowed_methods, reason = "`hs demo --run` takes the settings of `hs run`, whose options it does not repeat")]
 fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok()
-}
-
-fn summary(version: &Value, page: &str) -> Value {
-    let mut summary = version.clone();
-    summary["page"] = Value::from(page);
-    summary
 }
 
 fn told(image: &str, version: &Value, page: &str, ends: bool) -> String {
@@ -143,8 +157,14 @@ async fn make_base(scratch: &Path, settings: &Settings, voice: &Voice) -> Result
     let mut command = Command::new("bash");
     command.arg(recipe.join("build.sh")).arg("--data-dir").arg(&settings.data_folder);
     // What the recipe prints is progress; results are the last lines of this command.
+    // Its own process group, so that all of it can be ended together.
+    command.process_group(0);
     command.env("HS", program).env("PROTO_DIR", protos).stdin(Stdio::null()).stdout(io::stderr());
-    match command.status().await {
+    let status = match command.spawn() {
+        Ok(child) => Recipe(child).status().await,
+        Err(error) => Err(error),
+    };
+    match status {
         Ok(status) if status.success() => Ok(()),
         Ok(status) if status.code() == Some(UNAVAILABLE) => {
             voice.warn("the base cannot be made on this machine: the example becomes a model-only image");
@@ -154,6 +174,29 @@ async fn make_base(scratch: &Path, settings: &Settings, voice: &Voice) -> Result
         Err(error) => {
             voice.warn(&format!("the base cannot be made on this machine (bash: {error}): the example becomes a model-only image"));
             Ok(())
+        }
+    }
+}
+
+/// The recipe while it runs; dropped before its end, it is told to stop, with all that it started: it unmounts and removes what it made.
+struct Recipe(Child);
+
+impl Recipe {
+    async fn status(mut self) -> io::Result<ExitStatus> {
+        self.0.wait().await
+    }
+}
+
+impl Drop for Recipe {
+    fn drop(&mut self) {
+        let Some(group) = self.0.id().and_then(|id| Pid::from_raw(id.cast_signed())) else { return };
+        let _ = kill_process_group(group, Signal::TERM);
+        // Its own clean-up takes a moment; the folder that it works in goes with us.
+        for _ in 0..STOP_TENTHS {
+            if !matches!(self.0.try_wait(), Ok(None)) {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(100));
         }
     }
 }

@@ -12,6 +12,7 @@ use lamina::cli::say::Voice;
 use lamina::cli::settings::{self, Settings};
 use lamina::cli::{base, build, contract, inspect, pull, run, upload};
 use lamina::fault::{Failure, Fault};
+use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 mod demo;
@@ -28,7 +29,7 @@ fn main() -> ExitCode {
             return ExitCode::from(Fault::Ours.exit_code());
         }
     };
-    let result = runtime.block_on(dispatch(&arguments, &voice));
+    let result = runtime.block_on(until_a_signal(&arguments, &voice));
     // A blocking read that nobody waits for any more must not hold up the end.
     runtime.shutdown_background();
     match result {
@@ -37,6 +38,42 @@ fn main() -> ExitCode {
             voice.failure(&*failure);
             ExitCode::from(failure.fault().exit_code())
         }
+    }
+}
+
+/// Runs the command. A signal drops it where it stands, so that what it made on the way (temporary folders, a container) is removed; the service and the
+/// demonstration hear signals themselves.
+async fn until_a_signal(arguments: &Arguments, voice: &Voice) -> Result<(), Box<dyn Failure>> {
+    if matches!(arguments.command, Command::Serve(_) | Command::Demo(_)) {
+        return dispatch(arguments, voice).await;
+    }
+    let mut terminate = signal(SignalKind::terminate()).map_err(SignalError)?;
+    tokio::select! {
+        result = dispatch(arguments, voice) => result,
+        _ = tokio::signal::ctrl_c() => Err(Interrupted("Ctrl-C").into()),
+        _ = terminate.recv() => Err(Interrupted("SIGTERM").into()),
+    }
+}
+
+/// The command was told to stop.
+#[derive(Debug, thiserror::Error)]
+#[error("stopped by {0}")]
+struct Interrupted(&'static str);
+
+impl Failure for Interrupted {
+    fn fault(&self) -> Fault {
+        Fault::Ours
+    }
+}
+
+/// Signals cannot be heard.
+#[derive(Debug, thiserror::Error)]
+#[error("waiting for signals")]
+struct SignalError(#[source] io::Error);
+
+impl Failure for SignalError {
+    fn fault(&self) -> Fault {
+        Fault::Ours
     }
 }
 

@@ -106,9 +106,8 @@ pub async fn start(arguments: &ServeArguments, settings: &Settings) -> Result<Ru
     let stop = CancellationToken::new();
     let of_service = app::Settings::new(settings.limits);
     let service = Service::start(catalog.clone(), store.clone(), of_service, stop.clone()).await?;
-    let listen = |source| ServeError::Listen { address: arguments.listen, source };
-    let listener = TcpListener::bind(arguments.listen).await.map_err(listen)?;
-    let address = listener.local_addr().map_err(listen)?;
+    let listener = listen(arguments.listen).await?;
+    let address = listener.local_addr().map_err(|source| ServeError::Listen { address: arguments.listen, source })?;
     let workshop = Workshop {
         store: store.clone(),
         places: settings.places()?,
@@ -129,6 +128,11 @@ pub async fn start(arguments: &ServeArguments, settings: &Settings) -> Result<Ru
     }
     let answering = tokio::spawn(app::serve(listener, service, registry::router(store)));
     Ok(Running { address, stop, tasks, answering })
+}
+
+/// Takes an address.
+pub async fn listen(address: SocketAddr) -> Result<TcpListener, ServeError> {
+    TcpListener::bind(address).await.map_err(|source| ServeError::Listen { address, source })
 }
 
 fn shelf(arguments: &ServeArguments, address: SocketAddr) -> Result<Shelf, ServeError> {

@@ -153,7 +153,7 @@ impl Workshop {
         Ok(match &self.shelf {
             Shelf::Embedded { host } => {
                 let reference = Reference::repository(host, &name).with_tag(&tag).to_string();
-                let destination = Destination::Store { store: self.store.clone(), repository: name, tag: Some(tag) };
+                let destination = Destination::Store { store: self.store.clone(), repository: name, tag: Some(tag), keep: true };
                 (Target::Local(destination), reference)
             }
             Shelf::Registry { registry, prefix } => {

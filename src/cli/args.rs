@@ -158,14 +158,14 @@ pub struct UploadArguments {
     /// The model folder.
     #[arg(default_value = ".")]
     pub folder: PathBuf,
-    /// The service's host.
-    #[arg(long, env = "HS_HOST", conflicts_with = "server")]
+    /// The service's host; `HS_HOST`, else localhost.
+    #[arg(long)]
     pub host: Option<String>,
-    /// The service's port.
-    #[arg(long, env = "HS_PORT", conflicts_with = "server")]
+    /// The service's port; `HS_PORT`, else 8080.
+    #[arg(long)]
     pub port: Option<u16>,
-    /// The service's URL.
-    #[arg(long, env = "HS_SERVER", value_name = "URL")]
+    /// The service's URL, in the place of host and port; `HS_SERVER`.
+    #[arg(long, value_name = "URL", conflicts_with_all = ["host", "port"])]
     pub server: Option<String>,
     /// Return when the service has the model, without waiting for the image.
     #[arg(long = "async")]

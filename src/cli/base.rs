@@ -12,14 +12,17 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::args::{BaseCommand, BaseImportArguments};
+use super::open;
 use super::say::{Voice, size};
 use super::settings::Settings;
 use crate::build::base::Places;
 use crate::disk::destination::Destination;
 use crate::disk::seal::{self, SealError};
 use crate::disk::store::Store;
+use crate::disk::store_repositories::{self, ManifestKey};
 use crate::fault::{Failure, Fault};
 use crate::oci::base_image;
+use crate::oci::config::{CONFIG_BYTES_MAX, ConfigError};
 use crate::oci::image::{ImageSet, Purpose, SealedLayer};
 use crate::oci::location::Location;
 use crate::progress::Event;
@@ -47,6 +50,15 @@ pub enum BaseCommandError {
         #[source]
         source: io::Error,
     },
+    /// The image config is none.
+    #[error("`{}` is not an image config", .path.display())]
+    Config {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: ConfigError,
+    },
     /// A tar cannot become a layer.
     #[error(transparent)]
     Seal(#[from] SealError),
@@ -64,6 +76,7 @@ impl Failure for BaseCommandError {
             BaseCommandError::Name(_) | BaseCommandError::NoConfig | BaseCommandError::Mixed(_) | BaseCommandError::Read { .. } => {
                 Fault::Usage
             }
+            BaseCommandError::Config { .. } => Fault::Invalid,
             BaseCommandError::Seal(error) => error.fault(),
             BaseCommandError::Scratch(_) | BaseCommandError::Stopped(_) => Fault::Ours,
         }
@@ -83,14 +96,19 @@ pub async fn run(command: &BaseCommand, settings: &Settings, voice: &Voice) -> R
 }
 
 async fn import(arguments: &BaseImportArguments, settings: &Settings, voice: &Voice) -> Result<(), Box<dyn Failure>> {
-    let (name, version) = arguments.name.split_once(':').ok_or_else(|| BaseCommandError::Name(arguments.name.clone()))?;
-    let targets: Vec<Location> = arguments.to.iter().map(|text| text.parse()).collect::<Result<_, _>>()?;
+    let unnamed = || BaseCommandError::Name(arguments.name.clone());
+    let (name, version) = arguments.name.split_once(':').ok_or_else(unnamed)?;
+    if !store_repositories::is_repository(name) || !matches!(ManifestKey::parse(version), Ok(ManifestKey::Tag(_))) {
+        return Err(unnamed().into());
+    }
+    let targets: Vec<Location> = arguments.to.iter().map(|text| open::location(text)).collect::<Result<_, _>>()?;
     let places = settings.places()?;
     let scratch = tempfile::Builder::new().prefix("hs-base-").tempdir().map_err(BaseCommandError::Scratch)?;
     let (images, source) = images(arguments, settings, &places, scratch.path(), voice).await?;
     let mut put = Vec::new();
     let opened: Vec<(String, Target)> = if targets.is_empty() {
-        let destination = Destination::Store { store: settings.store()?, repository: name.to_owned(), tag: Some(version.to_owned()) };
+        let destination =
+            Destination::Store { store: settings.store()?, repository: name.to_owned(), tag: Some(version.to_owned()), keep: false };
         vec![(arguments.name.clone(), Target::Local(destination))]
     } else {
         let open = |location: &Location| Ok((location.to_string(), Target::open(location, &places.registries)?));
@@ -122,7 +140,7 @@ async fn images(
         let image = arguments.sources.iter().find(|text| !Path::new(text).is_file()).unwrap_or(&arguments.sources[0]);
         return Err(BaseCommandError::Mixed(image.clone()).into());
     };
-    let location: Location = text.parse()?;
+    let location = open::location(text)?;
     let (source, key) = Source::open(&location, &places.registries).await?;
     let images = load(&source, &key, None).await?;
     Ok((images, source))
@@ -136,7 +154,9 @@ async fn of_tars(
     voice: &Voice,
 ) -> Result<ImageSet, Box<dyn Failure>> {
     let path = arguments.image_config.clone().ok_or(BaseCommandError::NoConfig)?;
-    let start = fs::read(&path).map_err(|source| BaseCommandError::Read { path, source })?;
+    let start = open::read_small_file(&path, CONFIG_BYTES_MAX).map_err(|source| BaseCommandError::Read { path: path.clone(), source })?;
+    // Before the minute that the layers take: what is wrong here is wrong at once.
+    base_image::assemble(&start, &[], "1970-01-01T00:00:00Z").map_err(|source| BaseCommandError::Config { path, source })?;
     let (listener, scratch) = (voice.listener(), scratch.to_owned());
     listener(Event::Stage("Making layers of the root file systems".to_owned()));
     let seal_all = move || -> Result<Vec<SealedLayer>, SealError> {

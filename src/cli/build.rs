@@ -65,14 +65,15 @@ pub struct Outcome {
 /// Runs `hs build`.
 pub async fn run(arguments: &BuildArguments, settings: &Settings, voice: &Voice) -> Result<(), Box<dyn Failure>> {
     let started = Instant::now();
-    let locations: Vec<Location> = arguments.to.iter().map(|text| text.parse()).collect::<Result<_, _>>()?;
+    let locations: Vec<Location> = arguments.to.iter().map(|text| open::location(text)).collect::<Result<_, _>>()?;
     let outcome = build(arguments, settings, voice).await?;
     let mut transfer = Transfer::default();
     let mut references = Vec::new();
     if !arguments.dry_run {
         let places = settings.places()?;
-        for location in &locations {
-            let target = Target::open(location, &places.registries)?;
+        // All are opened before anything goes anywhere: a slip in the last leaves nothing in the first.
+        let targets: Vec<Target> = locations.iter().map(|location| Target::open(location, &places.registries)).collect::<Result<_, _>>()?;
+        for (location, target) in locations.iter().zip(targets) {
             let moved = copy::copy(&outcome.built.images, &outcome.built.source, target, &voice.listener()).await?;
             transfer.merge(moved);
             references.push(location.to_string());
@@ -86,6 +87,7 @@ pub async fn run(arguments: &BuildArguments, settings: &Settings, voice: &Voice)
 /// Builds the image of a folder; nothing is sent.
 pub async fn build(arguments: &BuildArguments, settings: &Settings, voice: &Voice) -> Result<Outcome, Box<dyn Failure>> {
     let platforms: Vec<Platform> = arguments.platform.iter().map(|text| text.parse()).collect::<Result<_, _>>()?;
+    let platforms = unique(platforms);
     let dialect: Option<Dialect> = arguments.dialect.as_deref().map(str::parse).transpose()?;
     let layout = Layout::from_word(&arguments.layout).ok_or_else(|| BuildCommandError::Layout(arguments.layout.clone()))?;
     let (folder, words, of_machine) = (arguments.folder.clone(), arguments.model.clone(), settings.clone());
@@ -106,6 +108,17 @@ pub async fn build(arguments: &BuildArguments, settings: &Settings, voice: &Voic
     };
     let built = recipe::build(&model, &request, &settings.places()?, &voice.listener()).await?;
     Ok(Outcome { model, built, left_out, scratch })
+}
+
+/// Each platform once, in the order in which they were named.
+fn unique(platforms: Vec<Platform>) -> Vec<Platform> {
+    let mut unique: Vec<Platform> = Vec::new();
+    for platform in platforms {
+        if !unique.contains(&platform) {
+            unique.push(platform);
+        }
+    }
+    unique
 }
 
 fn document(outcome: &Outcome, arguments: &BuildArguments, references: &[String], transfer: Transfer, duration_ms: u128) -> Value {

@@ -33,12 +33,22 @@ pub struct Command {
     folder: Option<PathBuf>,
 }
 
-/// A container that was started.
+/// A container that was started. One that is dropped before it was stopped (Ctrl-C) is stopped then: podman leaves it running when only its own
+/// program goes.
 pub struct Container {
     command: Command,
     child: Child,
     output: Arc<Mutex<VecDeque<u8>>>,
     readers: Vec<JoinHandle<()>>,
+    stopped: bool,
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        if !self.stopped && matches!(self.child.try_wait(), Ok(None)) {
+            let _ = self.command.stop_command().into_std().status();
+        }
+    }
 }
 
 impl Command {
@@ -97,6 +107,12 @@ impl Command {
         command
     }
 
+    fn stop_command(&self) -> tokio::process::Command {
+        let mut command = self.podman(&["stop", "-t", &STOP_S.to_string(), &self.name]);
+        command.stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(false);
+        command
+    }
+
     /// Whether podman is there.
     pub async fn is_possible(&self) -> bool {
         let asked = self.podman(&["--version"]).stdout(Stdio::null()).stderr(Stdio::null()).status().await;
@@ -111,7 +127,7 @@ impl Command {
         let mut readers = Vec::new();
         readers.extend(child.stdout.take().map(|pipe| keep_end(pipe, output.clone())));
         readers.extend(child.stderr.take().map(|pipe| keep_end(pipe, output.clone())));
-        Ok(Container { command: self, child, output, readers })
+        Ok(Container { command: self, child, output, readers, stopped: false })
     }
 }
 
@@ -127,13 +143,12 @@ impl Container {
     /// Stops the container where it still runs, and returns the end of its output.
     pub async fn stop(mut self) -> String {
         if matches!(self.child.try_wait(), Ok(None)) {
-            let time = STOP_S.to_string();
-            let stopped =
-                self.command.podman(&["stop", "-t", &time, &self.command.name]).stdout(Stdio::null()).stderr(Stdio::null()).status();
+            let stopped = self.command.stop_command().status();
             let _ = stopped.await;
             let _ = tokio::time::timeout(Duration::from_secs(u64::from(STOP_S)), self.child.wait()).await;
         }
-        for reader in self.readers.drain(..) {
+        self.stopped = true;
+        for reader in std::mem::take(&mut self.readers) {
             let _ = tokio::time::timeout(Duration::from_secs(1), reader).await;
         }
         let output = self.output.lock().unwrap_or_else(PoisonError::into_inner);

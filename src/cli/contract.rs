@@ -2,7 +2,6 @@
 //!
 //! `compile` and `show`; the work is `contract/`. Comparing, checking and inferring come with the gate.
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -99,11 +98,7 @@ fn show(what: &Path, settings: &Settings, voice: &Voice) -> Result<(), Box<dyn F
 fn read_file(file: &Path) -> Result<(Contract, String), Box<dyn Failure>> {
     let name = file.to_string_lossy().into_owned();
     let read = |source| ContractCommandError::Read { path: file.to_owned(), source };
-    let size_bytes = fs::metadata(file).map_err(read)?.len();
-    if size_bytes > CONTRACT_BYTES_MAX {
-        return Err(IntakeError::TooLarge { path: name, size_bytes, limit_bytes: CONTRACT_BYTES_MAX }.into());
-    }
-    let bytes = fs::read(file).map_err(read)?;
+    let bytes = open::read_small_file(file, CONTRACT_BYTES_MAX).map_err(read)?;
     let binary = matches!(file.extension().and_then(|extension| extension.to_str()), Some("protobin" | "pb"));
     let contract = if binary {
         wire::decode(&bytes, None).map_err(|source| IntakeError::Wire { file: name.clone(), source })?.0

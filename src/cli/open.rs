@@ -3,7 +3,7 @@
 //! Shared by the commands that take a REF or a DIR; no command's own logic is here.
 
 use std::fs::{self, File};
-use std::io::{self, Cursor};
+use std::io::{self, Cursor, Read as _};
 use std::path::{Path, PathBuf};
 
 use super::args::ModelArguments;
@@ -11,7 +11,7 @@ use super::settings::Settings;
 use crate::disk::folder::{self, FolderError, FolderOptions};
 use crate::fault::{Failure, Fault};
 use crate::model::framework::ReadSeek;
-use crate::model::intake::{self, Given, IntakeError, Model};
+use crate::model::intake::{self, CONTRACT_BYTES_MAX, Given, IntakeError, Model};
 use crate::model::tree::Tree;
 use crate::oci::image::ImageSet;
 use crate::oci::layer::Content;
@@ -40,6 +40,9 @@ pub enum OpenError {
         #[source]
         source: io::Error,
     },
+    /// Neither a file nor a place in a registry.
+    #[error("`{0}` is no file or folder here, and names no registry")]
+    Bare(String),
     /// The folder cannot be read as a model.
     #[error(transparent)]
     Folder(#[from] FolderError),
@@ -57,7 +60,7 @@ pub enum OpenError {
 impl Failure for OpenError {
     fn fault(&self) -> Fault {
         match self {
-            OpenError::Read { .. } => Fault::Usage,
+            OpenError::Read { .. } | OpenError::Bare(_) => Fault::Usage,
             OpenError::Folder(error) => error.fault(),
             OpenError::Intake { source, .. } => source.fault(),
         }
@@ -66,15 +69,28 @@ impl Failure for OpenError {
     fn remedy(&self) -> Option<String> {
         match self {
             OpenError::Read { .. } => None,
+            OpenError::Bare(_) => {
+                Some("write `host/repository:tag` (Docker Hub is `docker.io/…`), `oci:DIR:TAG` or `oci-archive:FILE:TAG`".to_owned())
+            }
             OpenError::Folder(error) => error.remedy(),
             OpenError::Intake { source, .. } => source.remedy(),
         }
     }
 }
 
+/// Reads a location. A bare word, which docker's tools would take for a repository of Docker Hub, is nearly always a file or folder that is not
+/// there; it is refused.
+pub fn location(text: &str) -> Result<Location, Box<dyn Failure>> {
+    let location: Location = text.parse()?;
+    match location {
+        Location::Registry(_) if !text.contains('/') => Err(OpenError::Bare(text.to_owned()).into()),
+        other => Ok(other),
+    }
+}
+
 /// Finds an image and reads its documents.
 pub async fn image(text: &str, platform: Option<&str>, settings: &Settings) -> Result<Opened, Box<dyn Failure>> {
-    let location: Location = text.parse()?;
+    let location = location(text)?;
     let platform: Option<Platform> = platform.map(str::parse).transpose()?;
     let places = settings.places()?;
     let (source, key) = Source::open(&location, &places.registries).await?;
@@ -106,7 +122,7 @@ pub fn folder(path: &Path, arguments: &ModelArguments, settings: &Settings) -> R
 
 /// What the command line says about the model in `path`.
 pub fn given(path: &Path, arguments: &ModelArguments) -> Result<Given, OpenError> {
-    let read = |path: &Path| fs::read(path).map_err(|source| OpenError::Read { path: path.to_owned(), source });
+    let read = |path: &Path| read_small_file(path, CONTRACT_BYTES_MAX).map_err(|source| OpenError::Read { path: path.to_owned(), source });
     let contract = match arguments.contract.as_deref() {
         Some(path) => Some((path.to_string_lossy().into_owned(), read(path)?)),
         None => None,
@@ -122,6 +138,21 @@ pub fn given(path: &Path, arguments: &ModelArguments) -> Result<Given, OpenError
         contract,
         no_contract: arguments.no_contract,
     })
+}
+
+/// Reads a regular file of at most `bytes_max`; a pipe or a device would never end.
+pub fn read_small_file(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
+    let metadata = fs::metadata(path)?;
+    if !metadata.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
+    }
+    if metadata.len() > bytes_max {
+        let text = format!("it is {} bytes long; at most {bytes_max} are read", metadata.len());
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+    }
+    let mut bytes = Vec::new();
+    File::open(path)?.take(bytes_max).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// Opens a file of a local folder for a contract reader.

@@ -99,6 +99,13 @@ impl Failure for RunError {
 
 /// Runs `hs run`.
 pub async fn run(arguments: &RunArguments, settings: &Settings, voice: &Voice) -> Result<(), Box<dyn Failure>> {
+    let (document, text) = answer(arguments, settings, voice).await?;
+    voice.result(&document, &text)?;
+    Ok(())
+}
+
+/// Starts the model, asks it and stops it; the result as JSON and as text.
+pub async fn answer(arguments: &RunArguments, settings: &Settings, voice: &Voice) -> Result<(Value, String), Box<dyn Failure>> {
     let is_folder = Path::new(&arguments.what).is_dir();
     let layout = tempfile::Builder::new().prefix("hs-run-").tempdir().map_err(RunError::Port)?;
     let (image, contract) =
@@ -112,8 +119,7 @@ pub async fn run(arguments: &RunArguments, settings: &Settings, voice: &Voice) -
         }
         // The layout of a folder goes with this process; the command must name something that stays.
         let shown = if is_folder { command.of("IMAGE") } else { command.text() };
-        voice.result(&json!({"command": shown}), &shown)?;
-        return Ok(());
+        return Ok((json!({"command": shown}), shown));
     }
     let contract = contract.ok_or_else(|| RunError::NoContract(arguments.what.clone()))?;
     let signature = choose(&contract, arguments.signature.as_deref())?;
@@ -139,8 +145,7 @@ pub async fn run(arguments: &RunArguments, settings: &Settings, voice: &Voice) -
         .collect::<Result<_, tensor::TensorError>>()?;
     let document = json!({"image": image, "signature": signature.name, "inputs": inputs, "outputs": outputs});
     let text = format!("{} {}\n{}", signature.name, inputs, serde_json::to_string_pretty(&outputs).unwrap_or_default());
-    voice.result(&document, &text)?;
-    Ok(())
+    Ok((document, text))
 }
 
 async fn of_folder(

@@ -88,7 +88,9 @@ impl Voice {
 
     /// Tells something that the user may want to change.
     pub fn warn(&self, text: &str) {
-        let _ = writeln!(io::stderr(), "{} {text}", self.paint("33", "warning:"));
+        if !self.quiet {
+            let _ = writeln!(io::stderr(), "{} {text}", self.paint("33", "warning:"));
+        }
     }
 
     /// Tells why the command failed: the failure, its causes, its remedy.

@@ -4,6 +4,7 @@
 //! of the service's code is used here: the wire is the interface.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use reqwest::multipart::Form;
@@ -19,6 +20,9 @@ use crate::registry::tls;
 const ANSWER_BYTES_MAX: usize = 16 << 20;
 /// The longest line of a log.
 const LINE_BYTES_MAX: usize = 1 << 20;
+
+/// How long a log may say nothing: the service sends a heartbeat every 15 s.
+const LOG_IDLE: Duration = Duration::from_secs(60);
 
 /// A service at its URL.
 #[derive(Clone, Debug)]
@@ -64,6 +68,9 @@ pub enum ServiceError {
         /// The way out, where it named one.
         remedy: Option<String>,
     },
+    /// No URL of a service.
+    #[error("`{0}` is not the URL of a service")]
+    Url(String),
     /// What answered is no service of ours.
     #[error("{operation}: what answers at {url} is not a model service: {problem}")]
     Stranger {
@@ -79,12 +86,12 @@ pub enum ServiceError {
 impl Failure for ServiceError {
     fn fault(&self) -> Fault {
         match self {
-            ServiceError::Client { .. } => Fault::Usage,
+            ServiceError::Client { .. } | ServiceError::Url(_) => Fault::Usage,
             ServiceError::Wire { .. } | ServiceError::Stranger { .. } => Fault::Remote,
             // 400 and 413 are about what was sent: the model (interface, "Exit codes").
             ServiceError::Refused { status, .. } => match status.as_u16() {
                 400 | 413 => Fault::Invalid,
-                401 | 403 => Fault::Policy,
+                403 => Fault::Policy,
                 _ => Fault::Remote,
             },
         }
@@ -96,6 +103,7 @@ impl Failure for ServiceError {
                 Some("is it running there? `hs serve` starts one; `--host`, `--port` or `--server` name another".to_owned())
             }
             ServiceError::Refused { remedy, .. } => remedy.clone(),
+            ServiceError::Url(_) => Some("write `http://host:port` or `https://host`".to_owned()),
             ServiceError::Stranger { .. } => Some("name the service with `--server URL`".to_owned()),
             _ => None,
         }
@@ -107,6 +115,9 @@ impl Service {
     pub fn new(url: &str, settings: &RegistrySettings) -> Result<Service, ServiceError> {
         tls::install_provider();
         let url = url.trim_end_matches('/').to_owned();
+        if !url::Url::parse(&url).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host()) {
+            return Err(ServiceError::Url(url));
+        }
         let client = client(&url, settings).map_err(|source| ServiceError::Client { url: url.clone(), source })?;
         Ok(Service { client, url })
     }
@@ -121,7 +132,9 @@ impl Service {
         let operation = "uploading the model";
         let request = self.client.post(format!("{}/api/v2/model/upload?view=lamina", self.url)).multipart(form);
         let response = request.send().await.map_err(|source| self.wire(operation, source))?;
-        self.json(operation, response).await
+        let version = self.json(operation, response).await?;
+        let known = version["id"].is_u64() && version["version"].is_u64() && version["model"].is_string() && version["status"].is_string();
+        if known { Ok(version) } else { Err(self.stranger(operation, "its answer is no version of a model")) }
     }
 
     /// A version as it is now.
@@ -132,17 +145,18 @@ impl Service {
         self.json(operation, response).await
     }
 
-    /// Follows the log of a version's build to its end; `line` takes its lines from number `from` on. Returns the number of the next line.
-    pub async fn follow_log(&self, version: u64, from: u64, line: &mut dyn FnMut(&Value)) -> Result<u64, ServiceError> {
+    /// Follows the log of a version's build to its end; `line` takes its lines from number `next` on, which counts them.
+    pub async fn follow_log(&self, version: u64, next: &mut u64, line: &mut dyn FnMut(&Value)) -> Result<(), ServiceError> {
         let operation = "reading the build's log";
-        let url = format!("{}/api/v2/model/version/{version}/logs?view=lamina&from={from}", self.url);
+        let url = format!("{}/api/v2/model/version/{version}/logs?view=lamina&from={next}", self.url);
         let response = self.client.get(url).send().await.map_err(|source| self.wire(operation, source))?;
         if !response.status().is_success() {
-            return self.json(operation, response).await.map(|_| from);
+            return self.json(operation, response).await.map(drop);
         }
-        let mut next = from;
         let (mut rest, mut stream) = (Vec::new(), response.bytes_stream());
-        while let Some(piece) = stream.next().await {
+        loop {
+            let piece = tokio::time::timeout(LOG_IDLE, stream.next()).await;
+            let Some(piece) = piece.map_err(|_| self.stranger(operation, "its log stands still"))? else { break };
             rest.extend_from_slice(&piece.map_err(|source| self.wire(operation, source))?);
             while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
                 let text: Vec<u8> = rest.drain(..=end).collect();
@@ -150,14 +164,14 @@ impl Service {
                 let value = text.strip_prefix(b"data:").and_then(|data| serde_json::from_slice::<Value>(data).ok());
                 if let Some(value) = value.filter(|value| value.get("text").is_some()) {
                     line(&value);
-                    next += 1;
+                    *next += 1;
                 }
             }
             if rest.len() > LINE_BYTES_MAX {
                 return Err(self.stranger(operation, "a line of its log has no end"));
             }
         }
-        Ok(next)
+        Ok(())
     }
 
     async fn json(&self, operation: &'static str, response: Response) -> Result<Value, ServiceError> {

@@ -42,6 +42,19 @@ pub struct Settings {
     pub limits: Limits,
     /// The instant of everything in an image, seconds since the epoch.
     pub epoch_s: u64,
+    /// Where the service is, as the environment says.
+    pub service: ServiceVariables,
+}
+
+/// `HS_SERVER`, `HS_HOST` and `HS_PORT`. Any flag for the place of the service beats all three, which clap's own variables cannot say.
+#[derive(Clone, Debug, Default)]
+pub struct ServiceVariables {
+    /// The URL.
+    pub server: Option<String>,
+    /// The host.
+    pub host: Option<String>,
+    /// The port.
+    pub port: Option<String>,
 }
 
 /// Why the settings are not usable.
@@ -142,6 +155,11 @@ impl Settings {
                 ratio_max: file.limits.ratio_max.unwrap_or(defaults.ratio_max),
             },
             epoch_s,
+            service: ServiceVariables {
+                server: text_variable("HS_SERVER"),
+                host: text_variable("HS_HOST"),
+                port: text_variable("HS_PORT"),
+            },
         })
     }
 

@@ -16,7 +16,8 @@ use super::args::UploadArguments;
 use super::open::{self, ReadFolder};
 use super::say::{Voice, size};
 use super::service::{Service, ServiceError};
-use super::settings::Settings;
+use super::settings::{ServiceVariables, Settings};
+use crate::disk::ignore_rules::IGNORE_FILE;
 use crate::disk::render::{RenderError, Renderer};
 use crate::disk::stream::of_reader;
 use crate::fault::{Failure, Fault};
@@ -58,6 +59,16 @@ pub enum UploadError {
         /// The way out, where it named one.
         remedy: Option<String>,
     },
+    /// The log broke off again and again, and the build has not ended.
+    #[error("version {version} of `{model}` is still being built, and the service at {url} no longer tells how")]
+    Unfinished {
+        /// The model.
+        model: String,
+        /// The version.
+        version: u64,
+        /// The service.
+        url: String,
+    },
     /// Work in the background died.
     #[error("reading the folder stopped")]
     Stopped(#[source] tokio::task::JoinError),
@@ -69,7 +80,8 @@ impl Failure for UploadError {
             UploadError::Pack(error) => error.fault(),
             UploadError::Changed(error) => error.fault(),
             UploadError::Failed { stage, .. } if matches!(stage.as_str(), "base" | "send") => Fault::Remote,
-            UploadError::Failed { stage, .. } if stage == "contract" => Fault::Invalid,
+            UploadError::Failed { stage, .. } if matches!(stage.as_str(), "contract" | "plan") => Fault::Invalid,
+            UploadError::Unfinished { .. } => Fault::Remote,
             UploadError::Failed { .. } | UploadError::Stopped(_) => Fault::Ours,
         }
     }
@@ -78,6 +90,9 @@ impl Failure for UploadError {
         match self {
             UploadError::Failed { remedy, .. } => remedy.clone(),
             UploadError::Changed(error) => error.remedy(),
+            UploadError::Unfinished { model, url, .. } => {
+                Some(format!("look at {url}/models/{model}: the model is there and its build goes on"))
+            }
             _ => None,
         }
     }
@@ -99,7 +114,7 @@ pub async fn upload(arguments: &UploadArguments, settings: &Settings, voice: &Vo
     let read = read.map_err(UploadError::Stopped)??;
     let tree = what_goes(&read);
     show(&read, &tree, voice);
-    let service = Service::new(&url(arguments), &settings.registries)?;
+    let service = Service::new(&url(arguments, &settings.service), &settings.registries)?;
     let listener = voice.listener();
     listener(Event::Stage(format!("Uploading to {}", service.url())));
     let changed = Changed::default();
@@ -112,17 +127,28 @@ pub async fn upload(arguments: &UploadArguments, settings: &Settings, voice: &Vo
     }
     let mut version = uploaded?;
     let number = version["version"].as_u64().unwrap_or_default();
-    voice.note(&format!("{} version {number}", read.model.name));
+    let model = read.model.name.as_str();
+    voice.note(&format!("{model} version {number}"));
     if !arguments.no_wait {
-        version = wait(&service, read.model.name.as_str(), &version, voice).await?;
+        version = wait(&service, model, &version, voice).await?;
+        if version["status"] != "Finished" && version["status"] != "Failed" {
+            return Err(UploadError::Unfinished { model: model.to_owned(), version: number, url: service.url().to_owned() }.into());
+        }
     }
     failed(&version).map_or(Ok(version), |error| Err(error.into()))
 }
 
-fn url(arguments: &UploadArguments) -> String {
-    match (&arguments.server, &arguments.host, arguments.port) {
-        (Some(server), ..) => server.clone(),
-        (None, host, port) => format!("http://{}:{}", host.as_deref().unwrap_or("localhost"), port.unwrap_or(PORT)),
+/// Flags beat variables: a host or a port that was typed beats `HS_SERVER`.
+fn url(arguments: &UploadArguments, variables: &ServiceVariables) -> String {
+    let typed = arguments.host.is_some() || arguments.port.is_some();
+    match (&arguments.server, &variables.server) {
+        (Some(server), _) => server.clone(),
+        (None, Some(server)) if !typed => server.clone(),
+        _ => {
+            let host = arguments.host.as_ref().or(variables.host.as_ref()).map_or("localhost", String::as_str);
+            let port = arguments.port.map(|port| port.to_string()).or(variables.port.clone()).unwrap_or_else(|| PORT.to_string());
+            format!("http://{host}:{port}")
+        }
     }
 }
 
@@ -131,8 +157,14 @@ fn what_goes(read: &ReadFolder) -> Tree {
     let mut keep: Vec<TreePath> = read.model.payload.nodes().map(|(path, _)| path.clone()).collect();
     let definition = definition::FILE_NAMES.into_iter().find(|name| read.tree.file(name).is_some());
     let source = read.model.contract.as_ref().map(|found| found.source.as_str());
+    // The service reads the same rules, or it would leave out what they take in again.
     keep.extend(
-        definition.into_iter().chain(source).filter(|name| read.tree.file(name).is_some()).filter_map(|name| TreePath::new(name).ok()),
+        definition
+            .into_iter()
+            .chain(source)
+            .chain([IGNORE_FILE])
+            .filter(|name| read.tree.file(name).is_some())
+            .filter_map(|name| TreePath::new(name).ok()),
     );
     let mut tree = Tree::new();
     for path in keep {
@@ -166,7 +198,7 @@ type Changed = Arc<Mutex<Option<RenderError>>>;
 fn form(arguments: &UploadArguments, read: &ReadFolder, tree: &Tree, listener: &Listener, changed: &Changed) -> Result<Form, UploadError> {
     let words = &arguments.model;
     let metadata = json!({
-        "name": read.model.name, "model_type": words.model_type, "description": words.description, "runtime": words.runtime,
+        "name": read.model.name, "model_type": read.model.model_type, "description": words.description, "runtime": words.runtime,
         "no_contract": words.no_contract,
     });
     let mut form = Form::new().part("metadata", Part::text(metadata.to_string()));
@@ -209,12 +241,14 @@ async fn wait(service: &Service, model: &str, version: &Value, voice: &Voice) ->
             _ => voice.note(&format!("  {text}")),
         }
     };
-    for _ in 0..LOG_TRIES {
-        match service.follow_log(id, next, &mut print).await {
-            Ok(reached) => next = reached,
-            Err(error @ ServiceError::Refused { .. }) => return Err(error),
-            Err(_) => {}
+    let mut tries = 0;
+    while tries < LOG_TRIES {
+        let before = next;
+        if let Err(error @ ServiceError::Refused { .. }) = service.follow_log(id, &mut next, &mut print).await {
+            return Err(error);
         }
+        // Only what brings nothing counts: a line that breaks often is still a line.
+        tries = if next > before { 0 } else { tries + 1 };
         // The service may be starting again: its answer is asked for as patiently as its log.
         if let Ok(now) = service.version(model, number).await
             && matches!(now["status"].as_str(), Some("Finished" | "Failed"))

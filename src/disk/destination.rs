@@ -43,6 +43,8 @@ pub enum Destination {
         repository: String,
         /// The tag; without one the image is there by its digest.
         tag: Option<String>,
+        /// Whether the tag stays as it is from then on: a model's version.
+        keep: bool,
     },
 }
 
@@ -148,7 +150,13 @@ impl Destination {
             Destination::Layout { layout, tag } => Ok(layout.finish(set, tag.as_deref())?),
             Destination::OciArchive { archive, tag } => Ok(archive.finish(set, tag.as_deref())?),
             Destination::DockerArchive(archive) => Ok(archive.finish(set)?),
-            Destination::Store { store, repository, tag } => Ok(finish_in_store(&store, &repository, set, tag.as_deref())?),
+            Destination::Store { store, repository, tag, keep } => {
+                finish_in_store(&store, &repository, set, tag.as_deref())?;
+                match tag.filter(|_| keep) {
+                    Some(tag) => Ok(store.keep_tag(&repository, &tag)?),
+                    None => Ok(()),
+                }
+            }
         }
     }
 }

@@ -122,6 +122,14 @@ pub enum StoreError {
     /// Neither a tag nor a digest.
     #[error("`{}` is neither a tag nor a digest", .0.escape_debug())]
     Key(String),
+    /// A tag that is a model's version.
+    #[error("`{repository}:{tag}` is a version of a model and is never changed")]
+    Kept {
+        /// The repository.
+        repository: String,
+        /// The tag.
+        tag: String,
+    },
     /// There is no such upload.
     #[error("there is no upload `{}`", .0.escape_debug())]
     NoUpload(String),
@@ -144,7 +152,7 @@ impl Failure for StoreError {
             StoreError::Copy(error) => error.fault(),
             StoreError::Render(error) => error.fault(),
             StoreError::Missing(_) | StoreError::NoUpload(_) | StoreError::Range { .. } => Fault::Missing,
-            StoreError::Busy(_) => Fault::Conflict,
+            StoreError::Busy(_) | StoreError::Kept { .. } => Fault::Conflict,
             StoreError::TooLarge { .. } => Fault::TooLarge,
         }
     }
@@ -153,6 +161,7 @@ impl Failure for StoreError {
         match self {
             StoreError::Render(error) => error.remedy(),
             StoreError::Copy(error) => error.remedy(),
+            StoreError::Kept { .. } => Some("use another tag, or upload the model: that makes the next version".to_owned()),
             StoreError::Disk { source, .. } if source.kind() == io::ErrorKind::StorageFull => Some("make room on that disk".to_owned()),
             _ => None,
         }

@@ -14,6 +14,8 @@ use crate::oci::manifest::{Document, MANIFEST_BYTES_MAX};
 
 const TAGS: &str = "_tags";
 const MANIFESTS: &str = "_manifests";
+/// Tags that are a model's version: written once, never pointed elsewhere.
+const KEPT: &str = "_kept";
 /// Distribution-spec: many implementations limit names to 255 characters, the host's included.
 const REPOSITORY_BYTES_MAX: usize = 255;
 const TAG_BYTES_MAX: usize = 128;
@@ -65,12 +67,27 @@ impl Store {
         if named != found {
             return Err(StoreError::Mismatch { expected: named, found });
         }
+        if let ManifestKey::Tag(tag) = &key
+            && let Some(kept) = read_text(&folder.join(KEPT).join(tag))?
+            && kept != found.to_string()
+        {
+            return Err(StoreError::Kept { repository: repository.to_owned(), tag: tag.clone() });
+        }
         self.put_bytes(&document.bytes)?;
         let path = folder.join(MANIFESTS).join(found.hex());
         self.write(&path, document.media_type.as_bytes())?;
         if let ManifestKey::Tag(tag) = key {
             let path = folder.join(TAGS).join(tag);
             self.write(&path, found.to_string().as_bytes())?;
+        }
+        Ok(())
+    }
+
+    /// Keeps a tag as it is from now on: no other manifest is taken under it, whoever pushes.
+    pub fn keep_tag(&self, repository: &str, tag: &str) -> Result<(), StoreError> {
+        let folder = self.repository_folder(repository)?;
+        if let Some(pointed) = read_text(&folder.join(TAGS).join(tag))? {
+            self.write(&folder.join(KEPT).join(tag), pointed.as_bytes())?;
         }
         Ok(())
     }

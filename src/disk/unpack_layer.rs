@@ -101,6 +101,8 @@ pub fn unpack(blob: &mut dyn Read, layer: &ImageLayer, folder: &Path) -> Result<
     let tar: Box<dyn Read + '_> = match layer.descriptor.media_type.as_str() {
         media::OCI_LAYER | media::DOCKER_LAYER => Box::new(blob),
         media::OCI_LAYER_GZIP | media::DOCKER_LAYER_GZIP => Box::new(GzDecoder::new(BufReader::new(blob))),
+        // Ours are never zstd, but whoever copied the image may have packed it anew; the diff ID still tells.
+        media::OCI_LAYER_ZSTD => Box::new(zstd::stream::read::Decoder::new(blob).map_err(read_error)?),
         other => return Err(UnpackError::Type { digest, media_type: other.to_owned() }),
     };
     let mut hashed = Hashed { inner: tar, hasher: Hasher::new() };

@@ -119,6 +119,12 @@ impl RuntimeList {
         self.runtimes.iter().find(|runtime| runtime.full_name() == name || runtime.name == name || runtime.reference == name)
     }
 
+    /// Whether a stranger may ask for this runtime: a listed one, a registry's, or none. The local forms (`oci:…`) would read the files of
+    /// whoever builds, and tell by their errors which there are.
+    pub fn is_remote(&self, asked: &str) -> bool {
+        asked == "scratch" || self.find(asked).is_some() || matches!(asked.parse(), Ok(Location::Registry(_)))
+    }
+
     /// Chooses the base: what was asked for, else what serves the model's type, else none. The second value is what has to be said.
     pub fn choose(&self, asked: Option<&str>, model_type: &str) -> Result<(Choice, Option<String>), RuntimeError> {
         match asked {
@@ -205,5 +211,16 @@ mod tests {
         assert!(matches!(list.choose(Some("127.0.0.1:5000/x:1"), "").unwrap().0, Choice::Other(_)));
         assert!(matches!(list.choose(Some("no-such"), ""), Err(RuntimeError::Unknown { .. })));
         assert!(matches!(list.choose(Some("scratch"), "").unwrap().0, Choice::Scratch(_)));
+    }
+
+    #[test]
+    fn a_stranger_cannot_name_files_of_this_machine() {
+        let list = RuntimeList::compiled_in();
+        for asked in ["scratch", "serving-runtime-python", "host:5000/a/b:1"] {
+            assert!(list.is_remote(asked), "{asked}");
+        }
+        for asked in ["oci:/etc", "oci-archive:/etc/shadow", "docker-archive:/x:m:1"] {
+            assert!(!list.is_remote(asked), "{asked}");
+        }
     }
 }

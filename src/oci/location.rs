@@ -42,14 +42,17 @@ impl FromStr for Location {
 
     fn from_str(text: &str) -> Result<Location, ReferenceError> {
         if let Some(rest) = text.strip_prefix("oci:") {
-            let (folder, tag) = path_and_tag(rest);
+            let (folder, tag) = path_and_tag(text, rest)?;
             return Ok(Location::Layout { folder, tag });
         }
         if let Some(rest) = text.strip_prefix("oci-archive:") {
-            let (file, tag) = path_and_tag(rest);
+            let (file, tag) = path_and_tag(text, rest)?;
             return Ok(Location::OciArchive { file, tag });
         }
         if let Some(rest) = text.strip_prefix("docker-archive:") {
+            if rest.is_empty() || rest.starts_with(':') {
+                return Err(ReferenceError::new(text, "it names no file"));
+            }
             let (file, reference) = rest.split_once(':').map_or((rest, None), |(file, reference)| (file, Some(reference)));
             return Ok(Location::DockerArchive { file: file.into(), reference: reference.map(str::parse).transpose()? });
         }
@@ -59,11 +62,17 @@ impl FromStr for Location {
 }
 
 /// As skopeo splits them: the path ends at the first colon, and the name in the index may have more of them (`name:tag`).
-fn path_and_tag(text: &str) -> (PathBuf, Option<String>) {
-    match text.split_once(':') {
-        Some((path, tag)) if !tag.is_empty() => (path.into(), Some(tag.to_owned())),
-        _ => (text.trim_end_matches(':').into(), None),
+fn path_and_tag(text: &str, rest: &str) -> Result<(PathBuf, Option<String>), ReferenceError> {
+    let (path, tag) = rest.split_once(':').unwrap_or((rest, ""));
+    if path.is_empty() {
+        return Err(ReferenceError::new(text, "it names no path"));
     }
+    // A slash after a colon is nearly always a path with a colon in it, which this form cannot say.
+    let word = |c: char| c.is_ascii_alphanumeric() || "-._:@+".contains(c);
+    if !tag.chars().all(word) {
+        return Err(ReferenceError::new(text, "what follows the first `:` is the image's name in it: letters, digits and `-._:@+`"));
+    }
+    Ok((path.into(), (!tag.is_empty()).then(|| tag.to_owned())))
 }
 
 impl fmt::Display for Location {
@@ -94,6 +103,8 @@ mod tests {
         let reference: Reference = "m:1".parse().unwrap();
         assert_eq!(parse("docker-archive:x.tar:m:1"), Location::DockerArchive { file: "x.tar".into(), reference: Some(reference) });
         assert_eq!(parse("127.0.0.1:5000/m:1").to_string(), "127.0.0.1:5000/m:1");
-        assert!("docker-archive:x.tar:UPPER/x".parse::<Location>().is_err());
+        for wrong in ["docker-archive:x.tar:UPPER/x", "oci:", "oci::t", "oci:/a:b/c", "oci-archive:x:a b", "docker-archive:"] {
+            assert!(wrong.parse::<Location>().is_err(), "{wrong}");
+        }
     }
 }

@@ -43,6 +43,13 @@ impl crate::fault::Failure for ReferenceError {
     }
 }
 
+impl ReferenceError {
+    /// A text that is refused for a reason.
+    pub fn new(text: &str, reason: &str) -> ReferenceError {
+        ReferenceError { text: text.chars().take(300).collect(), reason: reason.to_owned() }
+    }
+}
+
 impl Reference {
     /// A repository of a registry, no tag and no digest.
     pub fn repository(registry: &str, repository: &str) -> Reference {

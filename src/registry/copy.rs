@@ -63,6 +63,9 @@ pub enum CopyError {
     /// Where it comes from.
     #[error(transparent)]
     Source(#[from] SourceError),
+    /// A digest as a destination.
+    #[error("`{0}` names a digest, and an image's digest follows from what is in it")]
+    Digest(String),
     /// Work in the background died.
     #[error("copying in the background stopped")]
     Stopped(#[source] tokio::task::JoinError),
@@ -74,18 +77,24 @@ impl CopyError {
             CopyError::Registry(error) => Some(error),
             CopyError::Destination(error) => Some(error),
             CopyError::Source(error) => Some(error),
-            CopyError::Stopped(_) => None,
+            CopyError::Digest(_) | CopyError::Stopped(_) => None,
         }
     }
 }
 
 impl Failure for CopyError {
     fn fault(&self) -> Fault {
-        self.inner().map_or(Fault::Ours, Failure::fault)
+        match self {
+            CopyError::Digest(_) => Fault::Usage,
+            other => other.inner().map_or(Fault::Ours, Failure::fault),
+        }
     }
 
     fn remedy(&self) -> Option<String> {
-        self.inner().and_then(Failure::remedy)
+        match self {
+            CopyError::Digest(_) => Some("name a tag: `host/repository:tag`".to_owned()),
+            other => other.inner().and_then(Failure::remedy),
+        }
     }
 }
 
@@ -112,12 +121,10 @@ impl Target {
     /// Opens a location for writing. Files are made, folders too; nothing is sent.
     pub fn open(location: &Location, registries: &Registries) -> Result<Target, CopyError> {
         Ok(match location {
+            Location::Registry(reference) if reference.digest.is_some() => return Err(CopyError::Digest(reference.to_string())),
             Location::Registry(reference) => Target::Repository {
                 repository: registries.repository(reference, Access::Push)?,
-                tag: match (&reference.tag, &reference.digest) {
-                    (None, None) => Some("latest".to_owned()),
-                    (tag, _) => tag.clone(),
-                },
+                tag: Some(reference.tag.clone().unwrap_or_else(|| "latest".to_owned())),
             },
             Location::Layout { folder, tag } => {
                 let layout = Layout::create(folder).map_err(DestinationError::from)?;

@@ -102,7 +102,7 @@ pub enum StartError {
 impl Failure for StartError {
     fn fault(&self) -> Fault {
         match self {
-            StartError::InUse(_) => Fault::Conflict,
+            StartError::InUse(_) => Fault::Usage,
             StartError::Lock { .. } => Fault::Ours,
             StartError::Store(error) => error.fault(),
             StartError::Catalog(error) => error.fault(),

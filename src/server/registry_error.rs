@@ -122,6 +122,7 @@ fn store_code(error: &StoreError) -> (StatusCode, &'static str) {
         // A digest that is none, where a manifest was asked for: a manifest of that name cannot be.
         StoreError::Key(_) => (StatusCode::BAD_REQUEST, "MANIFEST_INVALID"),
         StoreError::NoUpload(_) => (StatusCode::NOT_FOUND, "BLOB_UPLOAD_UNKNOWN"),
+        StoreError::Kept { .. } => (StatusCode::CONFLICT, "DENIED"),
         StoreError::Busy(_) => (StatusCode::CONFLICT, "BLOB_UPLOAD_INVALID"),
         StoreError::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "SIZE_INVALID"),
         StoreError::Missing(_) => (StatusCode::NOT_FOUND, "BLOB_UNKNOWN"),

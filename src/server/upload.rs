@@ -32,6 +32,7 @@ use crate::disk::store_staging::Staging;
 use crate::fault::{Failure, Fault};
 use crate::model::framework::ReadSeek;
 use crate::model::intake::{self, Given};
+use crate::model::runtime::RuntimeList;
 use crate::oci::layer::Content;
 
 /// The part with the archive.
@@ -80,6 +81,9 @@ pub enum UploadError {
     /// No form.
     #[error("the request is not a multipart form: {0}")]
     NoForm(String),
+    /// It asks for a base among this machine's own files.
+    #[error("the runtime `{0}` would be read from the service's own disk")]
+    LocalRuntime(String),
     /// The form is torn, or the sender stopped.
     #[error("the upload cannot be read on")]
     Torn(#[source] MultipartError),
@@ -144,6 +148,7 @@ impl Failure for UploadError {
         match self {
             UploadError::Archive(error) => error.remedy(),
             UploadError::NoPayload => Some(format!("send the model's tar.gz as the part `{PAYLOAD}`")),
+            UploadError::LocalRuntime(_) => Some("name a known runtime or one in a registry, `host/repository:tag`".to_owned()),
             UploadError::NoForm(_) => Some("send `multipart/form-data`".to_owned()),
             _ => None,
         }
@@ -273,6 +278,9 @@ pub async fn accept(
     let checking = tokio::task::spawn_blocking(move || -> Result<_, Refusal> {
         let Form { payload: Payload { selected, staging }, _permit, .. } = form;
         let model = intake::intake(&selected.tree, &given, &open)?;
+        if let Some(runtime) = model.runtime.as_deref().filter(|runtime| !RuntimeList::compiled_in().is_remote(runtime)) {
+            return Err(UploadError::LocalRuntime(runtime.to_owned()).into());
+        }
         let payload = store.adopt(&model.payload)?;
         let tree_digest = store.put_tree(&payload)?;
         drop(staging);

@@ -73,7 +73,7 @@ impl Registry {
             .collect();
         let set = set(&layers);
         let (repository, tag) = (repository.to_owned(), Some(tag.to_owned()));
-        let mut destination = Destination::Store { store: self.store.clone(), repository, tag };
+        let mut destination = Destination::Store { store: self.store.clone(), repository, tag, keep: false };
         for layer in set.images.iter().flat_map(|image| &image.layers) {
             destination.put_layer(layer).unwrap();
         }
