@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use super::args::ModelArguments;
 use super::settings::Settings;
 use crate::disk::folder::{self, FolderError, FolderOptions};
+use crate::disk::ignore_rules::{IGNORE_FILE, IGNORE_FILE_BYTES_MAX};
 use crate::fault::{Failure, Fault};
 use crate::model::framework::ReadSeek;
 use crate::model::intake::{self, CONTRACT_BYTES_MAX, Given, IntakeError, Model};
@@ -106,6 +107,8 @@ pub struct ReadFolder {
     pub tree: Tree,
     /// What the rules left out.
     pub left_out: Vec<TreePath>,
+    /// The folder's own ignore rules, which are no file of the model.
+    pub ignore_rules: Option<Vec<u8>>,
     /// The contract that the command line named: its name and its bytes.
     pub given_contract: Option<(String, Vec<u8>)>,
 }
@@ -117,7 +120,14 @@ pub fn folder(path: &Path, arguments: &ModelArguments, settings: &Settings) -> R
     let given = given(path, arguments)?;
     let model = intake::intake(&selected.tree, &given, &open_content);
     let model = model.map_err(|source| OpenError::Intake { path: path.to_owned(), source })?;
-    Ok(ReadFolder { model, tree: selected.tree, left_out: selected.left_out, given_contract: given.contract })
+    let rules = path.join(IGNORE_FILE);
+    let ignore_rules = if rules.is_file() {
+        let read = read_small_file(&rules, IGNORE_FILE_BYTES_MAX).map_err(|source| OpenError::Read { path: rules, source });
+        Some(read?)
+    } else {
+        None
+    };
+    Ok(ReadFolder { model, tree: selected.tree, left_out: selected.left_out, ignore_rules, given_contract: given.contract })
 }
 
 /// What the command line says about the model in `path`.

@@ -23,7 +23,7 @@ use crate::disk::stream::of_reader;
 use crate::fault::{Failure, Fault};
 use crate::model::definition;
 use crate::model::tree::Tree;
-use crate::oci::layer::{Entry, Recipe, RecipeError};
+use crate::oci::layer::{Content, Entry, EntryKind, Recipe, RecipeError};
 use crate::oci::path::TreePath;
 use crate::progress::{Event, Listener};
 
@@ -157,16 +157,15 @@ fn what_goes(read: &ReadFolder) -> Tree {
     let mut keep: Vec<TreePath> = read.model.payload.nodes().map(|(path, _)| path.clone()).collect();
     let definition = definition::FILE_NAMES.into_iter().find(|name| read.tree.file(name).is_some());
     let source = read.model.contract.as_ref().map(|found| found.source.as_str());
-    // The service reads the same rules, or it would leave out what they take in again.
     keep.extend(
-        definition
-            .into_iter()
-            .chain(source)
-            .chain([IGNORE_FILE])
-            .filter(|name| read.tree.file(name).is_some())
-            .filter_map(|name| TreePath::new(name).ok()),
+        definition.into_iter().chain(source).filter(|name| read.tree.file(name).is_some()).filter_map(|name| TreePath::new(name).ok()),
     );
     let mut tree = Tree::new();
+    // The service reads the same rules, or it would leave out what they take in again.
+    if let (Some(rules), Ok(path)) = (&read.ignore_rules, TreePath::new(IGNORE_FILE)) {
+        let content = Content::Inline(rules.as_slice().into());
+        tree.insert(path, EntryKind::File { size_bytes: rules.len() as u64, executable: false, content });
+    }
     for path in keep {
         if let Some(node) = read.tree.get(&path) {
             tree.insert(path, node.clone());

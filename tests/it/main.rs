@@ -31,6 +31,7 @@ mod service;
 mod service_live;
 mod service_refusals;
 mod store;
+mod strangers;
 mod whole_path;
 
 /// Real parts for tests to stand on.
