@@ -72,6 +72,9 @@ impl Failure for PullError {
         match self {
             PullError::Exists(_) => Some("name a folder that is not there yet".to_owned()),
             PullError::SeveralPlatforms { .. } => Some("choose one with `--platform`".to_owned()),
+            PullError::Unpack(UnpackError::TooLarge { .. }) => {
+                Some("raise `limits.unpacked_bytes_max` in the config file if the model is that large".to_owned())
+            }
             _ => None,
         }
     }
@@ -96,7 +99,8 @@ pub async fn run(arguments: &PullArguments, settings: &Settings, voice: &Voice) 
         let blob = opened.source.blob(&layer.descriptor).await?;
         let mut reader = SyncIoBridge::new(StreamReader::new(blob));
         let (layer, folder) = (layer.clone(), staging.path().to_owned());
-        let unpacked = tokio::task::spawn_blocking(move || unpack_layer::unpack(&mut reader, &layer, &folder)).await;
+        let bytes_max = settings.limits.unpacked_bytes_max.saturating_sub(bytes);
+        let unpacked = tokio::task::spawn_blocking(move || unpack_layer::unpack(&mut reader, &layer, &folder, bytes_max)).await;
         let counted = unpacked.map_err(PullError::Stopped)?.map_err(PullError::Unpack)?;
         files += counted.files;
         bytes += counted.size_bytes;

@@ -72,6 +72,14 @@ pub enum UnpackError {
         #[source]
         source: io::Error,
     },
+    /// More than a model may have.
+    #[error("layer {digest} unpacks to more than {bytes_max} bytes")]
+    TooLarge {
+        /// Which layer.
+        digest: Digest,
+        /// The limit.
+        bytes_max: u64,
+    },
     /// Other bytes than the config names.
     #[error("layer {digest} holds other bytes than the config says: {found} in the place of {expected}")]
     Mismatch {
@@ -89,13 +97,14 @@ impl Failure for UnpackError {
         match self {
             UnpackError::Write { .. } => Fault::Ours,
             UnpackError::Read { .. } | UnpackError::Mismatch { .. } => Fault::Remote,
+            UnpackError::TooLarge { .. } => Fault::TooLarge,
             UnpackError::Type { .. } | UnpackError::Path { .. } | UnpackError::Entry { .. } => Fault::Invalid,
         }
     }
 }
 
-/// Unpacks the blob of `layer` below `folder`.
-pub fn unpack(blob: &mut dyn Read, layer: &ImageLayer, folder: &Path) -> Result<Unpacked, UnpackError> {
+/// Unpacks the blob of `layer` below `folder`; its files may have `bytes_max` together, which an image that only carries our label may not keep to.
+pub fn unpack(blob: &mut dyn Read, layer: &ImageLayer, folder: &Path, bytes_max: u64) -> Result<Unpacked, UnpackError> {
     let digest = layer.descriptor.digest;
     let read_error = |source| UnpackError::Read { digest, source };
     let tar: Box<dyn Read + '_> = match layer.descriptor.media_type.as_str() {
@@ -119,6 +128,9 @@ pub fn unpack(blob: &mut dyn Read, layer: &ImageLayer, folder: &Path) -> Result<
             tar::EntryType::Regular => {
                 let executable = entry.header().mode().map_err(read_error)? & 0o100 != 0;
                 unpacked.files += 1;
+                if unpacked.size_bytes.saturating_add(entry.size()) > bytes_max {
+                    return Err(UnpackError::TooLarge { digest, bytes_max });
+                }
                 unpacked.size_bytes += write_file(&mut entry, &target, executable).map_err(write_error)?;
             }
             _ => return Err(UnpackError::Entry { digest, path }),

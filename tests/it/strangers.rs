@@ -140,3 +140,19 @@ fn flags_beat_variables_and_destinations_are_checked_before_anything_is_written(
         assert!(!layout.join("index.json").exists() || fs::read_to_string(layout.join("index.json")).unwrap().contains("\"manifests\":[]"));
     }
 }
+
+#[test]
+fn a_pull_keeps_to_the_limit_and_leaves_nothing() {
+    let home = Home::new();
+    let folder = model(&home, DEFINITION);
+    let image = format!("oci:{}:t", home.path().join("layout").display());
+    home.json(["build", folder.to_str().unwrap(), "--to", &image]);
+    let config = home.path().join("config.yaml");
+    fs::write(&config, "limits: {unpacked_bytes_max: 10}\n").unwrap();
+    let below = home.path().join("down");
+    fs::create_dir(&below).unwrap();
+    let ran = home.hs(["--config", config.to_str().unwrap(), "pull", &image, below.join("back").to_str().unwrap()]);
+    assert_eq!(ran.code, 3, "{ran:#?}");
+    assert!(ran.stderr.contains("unpacks to more than") && ran.stderr.contains("limits.unpacked_bytes_max"), "{}", ran.stderr);
+    assert_eq!(fs::read_dir(&below).unwrap().count(), 0);
+}
