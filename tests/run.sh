@@ -13,7 +13,7 @@ stage=${1:-all}
 # contracts' judge · a browser · the clock with a memory.
 packages=(
     build-essential
-    docker-registry skopeo umoci podman runc uidmap fuse-overlayfs slirp4netns
+    docker-registry skopeo umoci podman runc uidmap fuse-overlayfs slirp4netns netavark
     mmdebstrap protobuf-compiler python3
     python3-grpcio python3-protobuf python3-numpy
     chromium chromium-driver
@@ -24,11 +24,12 @@ for package in "${packages[@]}"; do
     dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
 done
 if [ ${#missing[@]} -gt 0 ]; then
+    # With what they recommend: podman has its network that way, mmdebstrap its keys.
     echo "installing: ${missing[*]}"
     as_root=()
     [ "$(id -u)" = 0 ] || as_root=(sudo)
     "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get update -qq
-    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "${missing[@]}" >/dev/null
 fi
 
 # The runtime of the base is Python, and is tested in Python.
