@@ -13,7 +13,7 @@ stage=${1:-all}
 # contracts' judge · a browser · the clock with a memory.
 packages=(
     build-essential
-    docker-registry skopeo umoci podman runc uidmap fuse-overlayfs slirp4netns netavark
+    docker-registry skopeo umoci podman runc uidmap fuse-overlayfs slirp4netns netavark iptables
     mmdebstrap protobuf-compiler python3
     python3-grpcio python3-protobuf python3-numpy
     chromium chromium-driver

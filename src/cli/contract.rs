@@ -12,11 +12,11 @@ use super::open;
 use super::say::Voice;
 use super::settings::Settings;
 use crate::contract::contract::Contract;
+use crate::contract::print;
 use crate::contract::wire::{self, Dialect};
-use crate::contract::{print, text};
 use crate::disk::atomic;
 use crate::fault::{Failure, Fault};
-use crate::model::intake::{CONTRACT_BYTES_MAX, IntakeError};
+use crate::model::intake::{self, CONTRACT_BYTES_MAX, IntakeError};
 
 /// Why a contract command cannot be done.
 #[derive(Debug, thiserror::Error)]
@@ -99,14 +99,8 @@ fn read_file(file: &Path) -> Result<(Contract, String), Box<dyn Failure>> {
     let name = file.to_string_lossy().into_owned();
     let read = |source| ContractCommandError::Read { path: file.to_owned(), source };
     let bytes = open::read_small_file(file, CONTRACT_BYTES_MAX).map_err(read)?;
-    let binary = matches!(file.extension().and_then(|extension| extension.to_str()), Some("protobin" | "pb"));
-    let contract = if binary {
-        wire::decode(&bytes, None).map_err(|source| IntakeError::Wire { file: name.clone(), source })?.0
-    } else {
-        text::parse(&bytes, &name).map_err(|source| IntakeError::Text { file: name.clone(), source })?
-    };
-    contract.validate().map_err(|source| IntakeError::Contract { file: name.clone(), source })?;
-    Ok((contract, name))
+    let found = intake::read_contract(&name, &bytes)?;
+    Ok((found.contract, name))
 }
 
 /// The JSON of the interface (section 2).

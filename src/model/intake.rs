@@ -17,7 +17,7 @@ use crate::contract::contract::{Contract, ContractError};
 use crate::contract::text::{self, TextError};
 use crate::contract::wire::{self, WireError};
 use crate::fault::{Failure, Fault};
-use crate::oci::layer::{Content, EntryKind};
+use crate::oci::layer::Content;
 use crate::oci::path::TreePath;
 
 /// The contract's names in a folder that does not say where it is.
@@ -274,8 +274,8 @@ fn find_contract(tree: &Tree, definition: &Definition, given: &Given, open: Open
     Ok(None)
 }
 
-/// Binary by its extension, text by any other, as the ancestor's client told them apart.
-fn read_contract(file: &str, bytes: &[u8]) -> Result<FoundContract, IntakeError> {
+/// Reads and checks a contract file: binary by its extension, text by any other, as the ancestor's client told them apart.
+pub fn read_contract(file: &str, bytes: &[u8]) -> Result<FoundContract, IntakeError> {
     let file = file.to_owned();
     let contract = if file.ends_with(".protobin") || file.ends_with(".pb") {
         wire::decode(bytes, None).map_err(|source| IntakeError::Wire { file: file.clone(), source })?.0
@@ -335,9 +335,4 @@ fn read_small(path: &str, size_bytes: u64, content: &Content, limit_bytes: u64, 
     let read = open(content).and_then(|reader| reader.take(limit_bytes + 1).read_to_end(&mut bytes));
     read.map_err(|source| IntakeError::Read { path: path.to_owned(), source })?;
     Ok(bytes)
-}
-
-/// Whether a node is a folder; for callers that print what is shipped.
-pub fn is_folder(node: &EntryKind) -> bool {
-    matches!(node, EntryKind::Folder)
 }
