@@ -1,4 +1,4 @@
-//! Contracts read from SavedModels, judged by TensorFlow: `tests/models/` has models that it wrote and what its own reader says.
+//! Contracts read from SavedModels, judged by TensorFlow: `tests/models/saved_model/` has models that it wrote and what its own reader says.
 
 use std::fs;
 use std::io::{self, Cursor, Read, Seek, SeekFrom};
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 /// Every model folder, sorted.
 fn models() -> Vec<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models/saved_model");
     let entries = fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path());
     let mut models: Vec<PathBuf> = entries.filter(|path| path.is_dir()).collect();
     models.sort();
