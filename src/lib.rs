@@ -145,6 +145,9 @@ pub mod disk {
     /// A recipe read once: its digest, and its blob.
     pub mod seal;
 
+    /// What sealing gave, remembered.
+    pub mod seal_cache;
+
     /// A blocking reader as an asynchronous stream.
     pub mod stream;
 

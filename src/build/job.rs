@@ -15,6 +15,7 @@ use super::row::{self, RowError};
 use super::worker::{BuildFailure, BuildOutcome, LogSink};
 use crate::catalog::record::Claim;
 use crate::disk::destination::Destination;
+use crate::disk::seal_cache::SealCache;
 use crate::disk::store::{Store, StoreError};
 use crate::fault::{Failure, Fault};
 use crate::model::intake::Model;
@@ -126,6 +127,7 @@ impl Workshop {
             dialect: None,
             epoch_s: self.epoch_s,
             scratch: staging.path().to_owned(),
+            cache: Some(SealCache::new(self.store.root().join("layers"))),
         };
         let listener = listener(log.clone());
         let built = recipe::build(&model, &request, &self.places, &listener).await?;

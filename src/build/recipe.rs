@@ -7,19 +7,20 @@
 //! What must stay true: equal models, names, versions and base digests give equal images, whatever machine this is.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::base::{self, BaseError, Bases, Places};
 use crate::contract::wire::{self, Dialect, WireError};
 use crate::disk::seal::{self, SealError};
+use crate::disk::seal_cache::{Remembered, SealCache};
 use crate::fault::{Failure, Fault};
 use crate::model::intake::Model;
 use crate::model::plan::{self, Layout, PlanError, PlannedLayer};
 use crate::model::runtime::{RuntimeError, RuntimeList};
 use crate::oci::config::ConfigEdits;
 use crate::oci::digest::Digest;
-use crate::oci::image::{self, Compression, Image, ImageError, ImageSet, Purpose, SealedLayer, Statement};
+use crate::oci::image::{self, Compression, Image, ImageError, ImageSet, LayerSource, Purpose, SealedLayer, Statement};
 use crate::oci::layer::Recipe;
 use crate::oci::platform::Platform;
 use crate::progress::{Event, Listener};
@@ -42,6 +43,8 @@ pub struct Request {
     pub epoch_s: u64,
     /// Where compressed layers are put; must outlive the copy.
     pub scratch: PathBuf,
+    /// What earlier builds remember of their layers; `None`: everything is read.
+    pub cache: Option<SealCache>,
 }
 
 /// A finished image.
@@ -155,7 +158,7 @@ pub async fn build(model: &Model, request: &Request, places: &Places, listener: 
 
     stage("Sealing the layers");
     let (recipes, planned): (Vec<_>, Vec<_>) = planned.into_iter().map(shared).unzip();
-    let layers = seal_all(planned, request.scratch.clone(), listener).await?;
+    let layers = seal_all(planned, request, listener).await?;
 
     stage("Putting the image together");
     let statement = statement(model, request, contract.as_ref())?;
@@ -193,20 +196,44 @@ fn shared(layer: PlannedLayer) -> (Arc<Recipe>, ToSeal) {
 }
 
 /// Seals two layers at a time: hashing is the cost, and it is a core's work (dependencies, finding 2).
-async fn seal_all(planned: Vec<ToSeal>, scratch: PathBuf, listener: &Listener) -> Result<Vec<SealedLayer>, BuildError> {
+async fn seal_all(planned: Vec<ToSeal>, request: &Request, listener: &Listener) -> Result<Vec<SealedLayer>, BuildError> {
     use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
     listener(Event::Expect { bytes: planned.iter().map(|(recipe, ..)| recipe.size_bytes()).sum() });
     let seal_one = |(recipe, compression, purpose): ToSeal| {
-        let (listener, scratch) = (listener.clone(), scratch.clone());
+        let (listener, scratch, cache) = (listener.clone(), request.scratch.clone(), request.cache.clone());
         async move {
             let work = move || {
                 let advance = |bytes| listener(Event::Advance { bytes });
-                seal::seal(recipe, compression, purpose, &scratch, &advance)
+                seal_or_remember(&recipe, compression, purpose, &scratch, cache.as_ref(), &advance)
             };
             tokio::task::spawn_blocking(work).await.map_err(BuildError::Stopped)?.map_err(BuildError::Seal)
         }
     };
     stream::iter(planned).map(seal_one).buffered(2).try_collect().await
+}
+
+/// Seals a layer, unless it is remembered from an earlier build.
+fn seal_or_remember(
+    recipe: &Arc<Recipe>,
+    compression: Compression,
+    purpose: Purpose,
+    scratch: &Path,
+    cache: Option<&SealCache>,
+    advance: &dyn Fn(u64),
+) -> Result<SealedLayer, SealError> {
+    if let Some(Remembered { digest, size_bytes, diff_id }) = cache.and_then(|cache| cache.find(recipe, compression)) {
+        advance(recipe.size_bytes());
+        let source = match compression {
+            Compression::None => LayerSource::Recipe(recipe.clone()),
+            Compression::Gzip => LayerSource::Remake(recipe.clone(), scratch.to_owned()),
+        };
+        return Ok(SealedLayer { digest, size_bytes, diff_id, compression, purpose, source });
+    }
+    let layer = seal::seal(recipe.clone(), compression, purpose, scratch, advance)?;
+    if let Some(cache) = cache {
+        cache.remember(recipe, &layer);
+    }
+    Ok(layer)
 }
 
 fn statement(model: &Model, request: &Request, contract: Option<&ContractInImage>) -> Result<Statement, BuildError> {

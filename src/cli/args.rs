@@ -196,6 +196,9 @@ pub struct BuildArguments {
     /// The contract's dialect; the runtime's by default.
     #[arg(long, value_name = "v1|v2|v3")]
     pub dialect: Option<String>,
+    /// Read every file, also those that have not changed since the last build.
+    #[arg(long)]
+    pub no_cache: bool,
     /// Say what would be built and sent, and send nothing.
     #[arg(long)]
     pub dry_run: bool,

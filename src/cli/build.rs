@@ -105,6 +105,7 @@ pub async fn build(arguments: &BuildArguments, settings: &Settings, voice: &Voic
         dialect,
         epoch_s: settings.epoch_s,
         scratch: scratch.path().to_owned(),
+        cache: settings.layer_cache.clone().filter(|_| !arguments.no_cache),
     };
     let built = recipe::build(&model, &request, &settings.places()?, &voice.listener()).await?;
     Ok(Outcome { model, built, left_out, scratch })
@@ -173,7 +174,7 @@ fn explain(outcome: &Outcome, out: &mut String) {
         let why = match (&layer.source, layer.purpose) {
             (_, Purpose::Base) => "of the base, as it is",
             (_, Purpose::Contract) => "the contract, alone so that it can be read and replaced by itself",
-            (LayerSource::File(_), _) => "small files, chosen by a hash of their path, compressed",
+            (LayerSource::File(_) | LayerSource::Remake(..), _) => "small files, chosen by a hash of their path, compressed",
             _ => "a large file, as it is: weights do not shrink",
         };
         let (digest, bytes) = (layer.descriptor.digest.short(), size(layer.descriptor.size_bytes));

@@ -161,6 +161,7 @@ async fn of_folder(
         to: Vec::new(),
         layout: "hydro".to_owned(),
         dialect: None,
+        no_cache: false,
         dry_run: false,
         explain: false,
         model: arguments.model.clone(),

@@ -15,6 +15,7 @@ use serde::Deserialize;
 
 use super::args::Global;
 use crate::build::base::Places;
+use crate::disk::seal_cache::SealCache;
 use crate::disk::store::{Store, StoreError};
 use crate::fault::{Failure, Fault};
 use crate::model::runtime::{Runtime, RuntimeList};
@@ -32,6 +33,8 @@ const SYSTEM_AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
 pub struct Settings {
     /// The data folder.
     pub data_folder: PathBuf,
+    /// What earlier builds remember of their layers; `None` where there is no home.
+    pub layer_cache: Option<SealCache>,
     /// Registries, credentials, certificates.
     pub registries: RegistrySettings,
     /// `host/prefix` of mirrors that hold the listed runtimes.
@@ -144,8 +147,10 @@ impl Settings {
             Some(text) => text.parse().map_err(|_| SettingsError::Epoch(text))?,
             None => 0,
         };
+        let layer_cache = home_folder("XDG_CACHE_HOME", ".cache").map(|folder| SealCache::new(folder.join("lamina/layers")));
         Ok(Settings {
             data_folder,
+            layer_cache,
             registries: registry_settings(file.registries, file.ca_files),
             base_mirrors: file.base_mirrors,
             runtimes,

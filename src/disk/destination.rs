@@ -4,12 +4,14 @@
 //! and the name. Registries are elsewhere; they are asynchronous and can mount.
 
 use std::io::Read;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::docker_archive::{DockerArchive, DockerArchiveError};
 use super::layout::{Layout, LayoutError};
 use super::oci_archive::{OciArchive, OciArchiveError};
 use super::render::Renderer;
+use super::seal::{self, SealError};
 use super::store::{Store, StoreError};
 use crate::fault::{Failure, Fault};
 use crate::oci::digest::Digest;
@@ -63,11 +65,14 @@ pub enum DestinationError {
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A compressed layer cannot be made again.
+    #[error(transparent)]
+    Seal(#[from] SealError),
     /// The file of a compressed layer.
     #[error("cannot open the layer `{}`", .path.display())]
     Layer {
         /// The file.
-        path: std::path::PathBuf,
+        path: PathBuf,
         /// What the system said.
         #[source]
         source: std::io::Error,
@@ -81,6 +86,7 @@ impl DestinationError {
             DestinationError::OciArchive(error) => Some(error),
             DestinationError::DockerArchive(error) => Some(error),
             DestinationError::Store(error) => Some(error),
+            DestinationError::Seal(error) => Some(error),
             DestinationError::Layer { .. } => None,
         }
     }
@@ -135,13 +141,18 @@ impl Destination {
                 }
                 Ok(true)
             }
-            LayerSource::File(path) => {
-                let opened = std::fs::File::open(path);
-                let mut file = opened.map_err(|source| DestinationError::Layer { path: path.clone(), source })?;
-                self.put_blob(&layer.descriptor, &mut file)?;
-                Ok(true)
+            LayerSource::File(path) => self.put_file(&layer.descriptor, path),
+            LayerSource::Remake(recipe, scratch) => {
+                let path = seal::remake(layer.descriptor.digest, recipe, scratch)?;
+                self.put_file(&layer.descriptor, &path)
             }
         }
+    }
+
+    fn put_file(&mut self, descriptor: &Descriptor, path: &Path) -> Result<bool, DestinationError> {
+        let mut file = std::fs::File::open(path).map_err(|source| DestinationError::Layer { path: path.to_owned(), source })?;
+        self.put_blob(descriptor, &mut file)?;
+        Ok(true)
     }
 
     /// Puts the documents of an image whose layers have been put, and its name last.

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use super::render::{READ_BYTES, RenderError, Renderer};
 use crate::fault::{Failure, Fault};
-use crate::oci::digest::Hasher;
+use crate::oci::digest::{Digest, Hasher};
 use crate::oci::image::{Compression, LayerSource, Purpose, SealedLayer};
 use crate::oci::layer::Recipe;
 
@@ -37,6 +37,14 @@ pub enum SealError {
         #[source]
         source: io::Error,
     },
+    /// What was remembered of a layer is not what its files give.
+    #[error("a layer was remembered as {remembered}, and its files give {made}")]
+    Remembered {
+        /// What was remembered.
+        remembered: Digest,
+        /// What the files give.
+        made: Digest,
+    },
     /// The compressed layer cannot be written.
     #[error("cannot write a compressed layer to `{}`", .folder.display())]
     Write {
@@ -53,13 +61,16 @@ impl Failure for SealError {
         match self {
             SealError::Render(error) => error.fault(),
             SealError::Tar { .. } => Fault::Invalid,
-            SealError::Write { .. } => Fault::Ours,
+            SealError::Write { .. } | SealError::Remembered { .. } => Fault::Ours,
         }
     }
 
     fn remedy(&self) -> Option<String> {
         match self {
             SealError::Render(error) => error.remedy(),
+            SealError::Remembered { .. } => {
+                Some("build with `--no-cache`; a file was changed in a way that neither its times nor its inode tell".to_owned())
+            }
             SealError::Tar { .. } | SealError::Write { .. } => None,
         }
     }
@@ -165,6 +176,20 @@ fn compress(
     Ok(SealedLayer { digest, size_bytes, diff_id: diff_id.finish(), compression: Compression::Gzip, purpose, source })
 }
 
+/// The file of a compressed layer whose digest was remembered: made now, where it has not been made before.
+///
+/// An error says that the files give another layer than the one that was remembered: a file system that keeps neither times nor inodes.
+pub fn remake(digest: Digest, recipe: &Arc<Recipe>, scratch: &Path) -> Result<PathBuf, SealError> {
+    let path = scratch.join(digest.hex());
+    if !path.is_file() {
+        let made = seal(recipe.clone(), Compression::Gzip, Purpose::Files, scratch, &|_| ())?;
+        if made.digest != digest {
+            return Err(SealError::Remembered { remembered: digest, made: made.digest });
+        }
+    }
+    Ok(path)
+}
+
 /// Fills `buffer` as far as there are bytes.
 fn fill(tar: &mut Renderer, buffer: &mut [u8]) -> Result<usize, RenderError> {
     let mut filled = 0;
@@ -203,7 +228,6 @@ mod tests {
     use std::cell::Cell;
 
     use super::*;
-    use crate::oci::digest::Digest;
     use crate::oci::layer::{Content, Entry, EntryKind};
     use crate::oci::path::TreePath;
 

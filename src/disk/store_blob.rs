@@ -91,8 +91,8 @@ impl Store {
                 let descriptor = Descriptor::new("", layer.digest, layer.size_bytes);
                 self.put_blob(&descriptor, &mut file)
             }
-            LayerSource::Elsewhere if self.has(&layer.digest) => Ok(()),
-            LayerSource::Elsewhere => Err(StoreError::Missing(layer.digest)),
+            LayerSource::Elsewhere | LayerSource::Remake(..) if self.has(&layer.digest) => Ok(()),
+            LayerSource::Elsewhere | LayerSource::Remake(..) => Err(StoreError::Missing(layer.digest)),
         }
     }
 

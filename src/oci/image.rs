@@ -82,6 +82,8 @@ pub enum LayerSource {
     Recipe(Arc<Recipe>),
     /// In this file.
     File(PathBuf),
+    /// By sealing this recipe into this folder: its digest is remembered, its bytes are not kept.
+    Remake(Arc<Recipe>, PathBuf),
 }
 
 /// A layer of ours whose digest is known.

@@ -10,6 +10,8 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
@@ -27,10 +29,12 @@ use crate::disk::docker_archive::DockerArchive;
 use crate::disk::layout::Layout;
 use crate::disk::oci_archive::OciArchive;
 use crate::disk::render::{Renderer, render_error};
+use crate::disk::seal::{self, SealError};
 use crate::disk::stream::of_reader;
 use crate::fault::{Failure, Fault};
 use crate::oci::digest::Digest;
 use crate::oci::image::{ImageLayer, ImageSet, LayerSource};
+use crate::oci::layer::Recipe;
 use crate::oci::location::Location;
 use crate::oci::manifest::Document;
 use crate::progress::{Event, Listener, Moved, Transfer};
@@ -268,17 +272,28 @@ fn body(layer: &ImageLayer, from: &Source, range: Range<u64>) -> BodyStream {
         }
         LayerSource::File(path) => {
             let path = path.clone();
-            local(
-                of_reader(move || {
-                    let mut file = File::open(path)?;
-                    file.seek(SeekFrom::Start(range.start))?;
-                    Ok(file.take(range.end - range.start))
-                })
-                .boxed(),
-            )
+            local(of_reader(move || file_range(&path, range)).boxed())
+        }
+        LayerSource::Remake(recipe, scratch) => {
+            let (recipe, scratch) = (recipe.clone(), scratch.clone());
+            local(of_reader(move || file_range(&remade(digest, &recipe, &scratch)?, range)).boxed())
         }
         LayerSource::Elsewhere => from.blob_range(&layer.descriptor, range),
     }
+}
+
+/// A layer that was remembered and has to be sent after all; an error of its files stays one, whatever the way that it came.
+fn remade(digest: Digest, recipe: &Arc<Recipe>, scratch: &Path) -> io::Result<PathBuf> {
+    seal::remake(digest, recipe, scratch).map_err(|error| match error {
+        SealError::Render(error) => error.into(),
+        other => io::Error::other(other),
+    })
+}
+
+fn file_range(path: &Path, range: Range<u64>) -> io::Result<io::Take<File>> {
+    let mut file = File::open(path)?;
+    file.seek(SeekFrom::Start(range.start))?;
+    Ok(file.take(range.end - range.start))
 }
 
 async fn to_local(images: &ImageSet, from: &Source, mut to: Destination, listener: &Listener) -> Result<Transfer, CopyError> {

@@ -22,6 +22,7 @@ mod many_uploads;
 mod outputs;
 mod page;
 mod pull;
+mod rebuild;
 mod registry;
 mod registry_faults;
 mod registry_login;

@@ -1,0 +1,234 @@
+//! What sealing a layer gave, remembered: a layer whose files have not changed is named again without opening one of them.
+//!
+//! An entry is a small file, named by everything that the layer's bytes follow from: the paths, sizes, modes and time stamp of its recipe, the compression,
+//! and of each file its digest where it is known, else its identity (device, inode, size, modification and status change time). It holds the digests and
+//! the size. It is no store: a compressed blob is made again when somebody needs its bytes (`seal::blob_file`).
+//!
+//! What must stay true: an entry is written only when the youngest file had been left alone for [`SETTLED_NS`] when its hashing was over, by the clock of the
+//! file system itself. A later change then has another time stamp, even where the system's clock is coarse (git calls the case "racily clean"). An entry
+//! that cannot be read is no entry, and a cache that cannot be written is no failure.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
+
+use serde::{Deserialize, Serialize};
+
+use super::atomic;
+use crate::oci::digest::{Digest, Hasher};
+use crate::oci::image::{Compression, SealedLayer};
+use crate::oci::layer::{Content, EntryKind, Recipe, Stamp};
+
+/// How long a file must have been left alone before its digest is remembered.
+const SETTLED_NS: i128 = 2_000_000_000;
+
+/// The most entries; past it the oldest half goes. Each is one block of a disk.
+const ENTRIES_MAX: usize = 10_000;
+
+/// Goes into every name: another form of entries, or other bytes for the same recipe, must not meet old entries.
+const FORM: &str = "lamina layer cache 1, gzip 6";
+
+/// The cache's folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SealCache {
+    folder: PathBuf,
+}
+
+/// What is known of a layer's blob.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Remembered {
+    /// The digest of the blob.
+    pub digest: Digest,
+    /// The size of the blob.
+    pub size_bytes: u64,
+    /// The digest of the tar.
+    pub diff_id: Digest,
+}
+
+impl SealCache {
+    /// A cache in `folder`, which is made when there is something to remember.
+    pub fn new(folder: PathBuf) -> SealCache {
+        SealCache { folder }
+    }
+
+    /// What is remembered of this layer.
+    pub fn find(&self, recipe: &Recipe, compression: Compression) -> Option<Remembered> {
+        let bytes = fs::read(self.path(recipe, compression)?).ok()?;
+        serde_json::from_slice(&bytes).ok()
+    }
+
+    /// Remembers a layer that has just been sealed; says whether it did.
+    pub fn remember(&self, recipe: &Recipe, layer: &SealedLayer) -> bool {
+        self.try_remember(recipe, layer).unwrap_or(false)
+    }
+
+    /// Takes back what is remembered of a layer.
+    pub fn forget(&self, recipe: &Recipe, compression: Compression) {
+        if let Some(path) = self.path(recipe, compression) {
+            drop(fs::remove_file(path));
+        }
+    }
+
+    fn try_remember(&self, recipe: &Recipe, layer: &SealedLayer) -> std::io::Result<bool> {
+        let Some(path) = self.path(recipe, layer.compression) else { return Ok(false) };
+        let remembered = Remembered { digest: layer.digest, size_bytes: layer.size_bytes, diff_id: layer.diff_id };
+        fs::create_dir_all(&self.folder)?;
+        self.prune()?;
+        // Not flushed to the disk: what a crash loses is hashed again.
+        let file = atomic::temporary(&self.folder)?;
+        serde_json::to_writer(file.as_file(), &remembered)?;
+        let written = file.as_file().metadata()?.modified()?.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as i128);
+        if youngest_ns(recipe).is_some_and(|youngest_ns| youngest_ns + SETTLED_NS > written) {
+            return Ok(false);
+        }
+        file.persist(path).map_err(|error| error.error)?;
+        Ok(true)
+    }
+
+    fn path(&self, recipe: &Recipe, compression: Compression) -> Option<PathBuf> {
+        Some(self.folder.join(key(recipe, compression)?.hex()))
+    }
+
+    /// Makes room, the entries that were written first go first.
+    fn prune(&self) -> std::io::Result<()> {
+        let mut entries: Vec<(std::time::SystemTime, PathBuf)> = Vec::new();
+        for entry in fs::read_dir(&self.folder)? {
+            let entry = entry?;
+            entries.push((entry.metadata()?.modified()?, entry.path()));
+        }
+        if entries.len() >= ENTRIES_MAX {
+            entries.sort();
+            for (_, path) in &entries[..entries.len() / 2] {
+                remove_quietly(path);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Somebody else's pruning may have been there first.
+fn remove_quietly(path: &Path) {
+    drop(fs::remove_file(path));
+}
+
+/// Everything that a layer's bytes follow from, hashed; `None` where a file has no identity that would change with it.
+fn key(recipe: &Recipe, compression: Compression) -> Option<Digest> {
+    let mut hasher = Hasher::new();
+    let mut add = |part: &[u8]| {
+        hasher.update(&(part.len() as u64).to_le_bytes());
+        hasher.update(part);
+    };
+    add(FORM.as_bytes());
+    add(&[u8::from(compression == Compression::Gzip)]);
+    add(&recipe.modified_s().to_le_bytes());
+    for entry in recipe.entries() {
+        add(entry.path.as_str().as_bytes());
+        match &entry.kind {
+            EntryKind::Folder => add(b"folder"),
+            EntryKind::File { size_bytes, executable, content } => {
+                add(&size_bytes.to_le_bytes());
+                add(&[u8::from(*executable)]);
+                add(&identity(content)?);
+            }
+        }
+    }
+    Some(hasher.finish())
+}
+
+fn identity(content: &Content) -> Option<Vec<u8>> {
+    match content {
+        Content::Inline(bytes) => Some(Digest::of(bytes).as_bytes().to_vec()),
+        Content::Local(file) => match (file.digest, file.stamp) {
+            (Some(digest), _) => Some(digest.as_bytes().to_vec()),
+            (None, stamp) if stamp == Stamp::default() => None,
+            (None, stamp) => {
+                let times = [stamp.modified_ns.to_le_bytes(), stamp.changed_ns.to_le_bytes()];
+                let places = [stamp.device.to_le_bytes(), stamp.inode.to_le_bytes()];
+                Some(times.concat().into_iter().chain(places.concat()).collect())
+            }
+        },
+    }
+}
+
+/// When the youngest file whose digest is not known by itself was changed; `None` where there is no such file.
+fn youngest_ns(recipe: &Recipe) -> Option<i128> {
+    let times = recipe.entries().iter().filter_map(|entry| match &entry.kind {
+        EntryKind::File { content: Content::Local(file), .. } if file.digest.is_none() => {
+            Some(file.stamp.changed_ns.max(file.stamp.modified_ns))
+        }
+        _ => None,
+    });
+    times.max()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::disk::render::stamp;
+    use crate::oci::image::{LayerSource, Purpose};
+    use crate::oci::layer::{Entry, LocalFile};
+    use crate::oci::path::TreePath;
+
+    /// A layer of one file, as a listing of the folder sees it now.
+    fn layer_of(file: &Path) -> (Recipe, SealedLayer) {
+        let metadata = fs::metadata(file).unwrap();
+        let content = Content::Local(Arc::new(LocalFile { path: file.to_owned(), stamp: stamp(&metadata), digest: None }));
+        let kind = EntryKind::File { size_bytes: metadata.len(), executable: false, content };
+        let recipe = Recipe::new(vec![Entry { path: TreePath::new("w").unwrap(), kind }], 0).unwrap();
+        let digest = Digest::of(&fs::read(file).unwrap());
+        let source = LayerSource::Recipe(Arc::new(recipe.clone()));
+        let layer = SealedLayer { digest, size_bytes: 7, diff_id: digest, compression: Compression::None, purpose: Purpose::Files, source };
+        (recipe, layer)
+    }
+
+    /// Waits until the file system's own clock says that the file has been left alone.
+    fn settle(file: &Path, beside: &Path) {
+        loop {
+            let probe = tempfile::NamedTempFile::new_in(beside).unwrap();
+            let now_ns = stamp(&probe.as_file().metadata().unwrap()).changed_ns;
+            if now_ns > stamp(&fs::metadata(file).unwrap()).changed_ns + SETTLED_NS {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(100));
+        }
+    }
+
+    #[test]
+    fn a_settled_file_is_remembered_until_anything_of_it_changes() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, cache) = (folder.path().join("w"), SealCache::new(folder.path().join("cache")));
+        fs::write(&file, b"weights").unwrap();
+        let (recipe, layer) = layer_of(&file);
+        assert!(!cache.remember(&recipe, &layer), "a file that was written just now");
+        assert_eq!(fs::read_dir(folder.path().join("cache")).unwrap().count(), 0, "and nothing is left of the attempt");
+        settle(&file, folder.path());
+        assert!(cache.remember(&recipe, &layer));
+        let remembered = Remembered { digest: layer.digest, size_bytes: 7, diff_id: layer.diff_id };
+        assert_eq!(cache.find(&recipe, Compression::None), Some(remembered));
+        assert_eq!(cache.find(&recipe, Compression::Gzip), None);
+        assert_eq!(cache.find(&Recipe::new(recipe.entries().to_vec(), 1).unwrap(), Compression::None), None);
+        // The same size and the same modification time: only the time of the change tells.
+        let modified = fs::metadata(&file).unwrap().modified().unwrap();
+        fs::write(&file, b"Weights").unwrap();
+        fs::File::options().write(true).open(&file).unwrap().set_modified(modified).unwrap();
+        assert_eq!(cache.find(&layer_of(&file).0, Compression::None), None);
+        cache.forget(&recipe, Compression::None);
+        assert_eq!(cache.find(&recipe, Compression::None), None);
+    }
+
+    #[test]
+    fn a_damaged_entry_is_none_and_a_cache_that_cannot_be_written_is_no_failure() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, cache) = (folder.path().join("w"), SealCache::new(folder.path().join("cache")));
+        fs::write(&file, b"weights").unwrap();
+        settle(&file, folder.path());
+        let (recipe, layer) = layer_of(&file);
+        assert!(cache.remember(&recipe, &layer));
+        let entry = fs::read_dir(folder.path().join("cache")).unwrap().next().unwrap().unwrap().path();
+        fs::write(&entry, b"{\"digest\":\"sha256:12\"").unwrap();
+        assert_eq!(cache.find(&recipe, Compression::None), None);
+        assert!(!SealCache::new(file.join("below a file")).remember(&recipe, &layer));
+    }
+}
