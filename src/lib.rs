@@ -138,6 +138,7 @@ pub mod model {
 }
 
 /// Floor 1: local bytes. Blocking calls only; async callers use `spawn_blocking`.
+#[cfg(feature = "program")]
 pub mod disk {
     /// A recipe's bytes, or any range of them.
     pub mod render;
@@ -213,6 +214,7 @@ pub mod disk {
 }
 
 /// Floor 2: registries, as their client.
+#[cfg(feature = "program")]
 pub mod registry {
     /// How each host is reached.
     pub mod settings;
@@ -270,6 +272,7 @@ pub mod registry {
 }
 
 /// Floor 2: models, versions, builds, applications, in a database.
+#[cfg(feature = "program")]
 pub mod catalog {
     /// What is kept, as values.
     pub mod record;
@@ -292,6 +295,7 @@ pub mod catalog {
 }
 
 /// Floor 3: the work.
+#[cfg(feature = "program")]
 pub mod build {
     /// Finding the base.
     pub mod base;
@@ -310,6 +314,7 @@ pub mod build {
 }
 
 /// Floor 4: the service, over HTTP.
+#[cfg(feature = "program")]
 pub mod server {
     /// What a client is told when something cannot be done.
     pub mod refusal;
@@ -385,6 +390,7 @@ pub mod server {
 }
 
 /// Floor 4: the command line.
+#[cfg(feature = "program")]
 pub mod cli {
     /// What can be typed.
     pub mod args;

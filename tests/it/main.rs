@@ -27,7 +27,6 @@ mod registry;
 mod registry_faults;
 mod registry_login;
 mod registry_uploads;
-mod saved_models;
 mod service;
 mod service_live;
 mod service_refusals;
