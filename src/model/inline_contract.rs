@@ -237,7 +237,7 @@ impl Reader<'_> {
 
     fn check_name(&self, name: &str, mark: Mark) -> Result<(), InlineContractError> {
         if name.is_empty() {
-            return Err(self.error(mark, "the name is empty", "give it a name"));
+            return Err(self.error(mark, "the name is empty, or YAML's `null`", "give it a name; `null` and `~` are names in quotes only"));
         }
         if name.chars().any(char::is_control) {
             let problem = format!("the name `{}` has a control character in it", name.escape_debug());

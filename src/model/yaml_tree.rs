@@ -148,7 +148,13 @@ struct Unfinished {
 
 enum Content {
     List(Vec<Node>),
-    Map { entries: Vec<(Key, Node)>, seen: BTreeSet<String>, key: Option<Key>, merges: Vec<Node> },
+    Map { entries: Vec<(Key, Node)>, seen: BTreeSet<String>, key: Option<Pending>, merges: Vec<Node> },
+}
+
+/// A key whose value has not come.
+enum Pending {
+    Key(Key),
+    Merge,
 }
 
 #[derive(Default)]
@@ -231,8 +237,8 @@ impl Builder {
             Some(Content::List(items)) => items.push(node),
             Some(Content::Map { entries, seen, key, merges }) => match key.take() {
                 None => *key = Some(as_key(node, seen)?),
-                Some(key) if key.text == "<<" => merges.extend(merged(node)?),
-                Some(key) => entries.push((key, node)),
+                Some(Pending::Merge) => merges.extend(merged(node)?),
+                Some(Pending::Key(key)) => entries.push((key, node)),
             },
         }
         Ok(())
@@ -246,18 +252,19 @@ impl Builder {
     }
 }
 
-/// A key that no other key of its mapping is.
-fn as_key(node: Node, seen: &mut BTreeSet<String>) -> Result<Key, Problem> {
+/// A key that no other key of its mapping is; `<<` without quotes takes other mappings in.
+fn as_key(node: Node, seen: &mut BTreeSet<String>) -> Result<Pending, Problem> {
     let mark = node.mark;
     let text = match node.value {
+        Value::Scalar { text, plain: true } if text == "<<" => return Ok(Pending::Merge),
         Value::Scalar { text, .. } => text,
         Value::Null => String::new(),
         Value::List(_) | Value::Map(_) => return Err(problem(mark, "a key is a text, not a list or a mapping")),
     };
-    if text != "<<" && !seen.insert(text.clone()) {
+    if !seen.insert(text.clone()) {
         return Err(problem(mark, &format!("the key `{}` is here twice", text.escape_debug())));
     }
-    Ok(Key { text, mark })
+    Ok(Pending::Key(Key { text, mark }))
 }
 
 /// What a merge key takes in: a mapping, or several, of which the first wins.
