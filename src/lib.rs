@@ -97,8 +97,17 @@ pub mod contract {
     /// What a reader of a framework's file gives.
     pub mod reading;
 
+    /// What a file is that is not the model it should be.
+    pub mod file_kind;
+
     /// TensorFlow's saved_model.pb -> Contract.
     pub mod saved_model;
+
+    /// The types of ONNX, and what a contract says of each.
+    pub mod onnx_type;
+
+    /// ONNX models -> Contract.
+    pub mod onnx;
 
     /// What differs between a contract that was given and one that was read.
     pub mod compare;
