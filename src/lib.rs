@@ -109,8 +109,20 @@ pub mod contract {
     /// ONNX models -> Contract.
     pub mod onnx;
 
+    /// Two lists of named things side by side.
+    pub mod pairs;
+
     /// What differs between a contract that was given and one that was read.
     pub mod compare;
+
+    /// Whom a change of a contract breaks, and why.
+    pub mod verdict;
+
+    /// What changed between two contracts of one model.
+    pub mod change;
+
+    /// Which changes are let through.
+    pub mod gate;
 
     /// A tensor's values as JSON.
     pub mod tensor;

@@ -1,9 +1,11 @@
-//! The tests of the contract floor by itself: models that the frameworks wrote, judged by what the frameworks say of them.
+//! The tests of the contract floor by itself: models that the frameworks wrote, judged by what the frameworks say of them, and rules judged by
+//! trying every case of a small world.
 //!
 //! They need floor 0 and nothing else: `cargo test --no-default-features --test contract` builds and runs them without the program.
 
 #![allow(clippy::unwrap_used, reason = "a test that meets what it does not expect has failed")]
 
+mod compare;
 mod made_up;
 mod onnx_models;
 mod saved_models;
