@@ -5,3 +5,4 @@
 #![allow(clippy::unwrap_used, reason = "a test that meets what it does not expect has failed")]
 
 mod saved_models;
+mod spark_models;
