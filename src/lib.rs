@@ -112,6 +112,18 @@ pub mod contract {
     /// Two lists of named things side by side.
     pub mod pairs;
 
+    /// The metadata file of one saved Spark stage.
+    pub mod spark_metadata;
+
+    /// Which columns each of Spark's stages reads and adds.
+    pub mod spark_stages;
+
+    /// The columns of Spark's stages -> fields.
+    pub mod spark_columns;
+
+    /// A saved Spark pipeline -> Contract.
+    pub mod spark;
+
     /// What differs between a contract that was given and one that was read.
     pub mod compare;
 

@@ -9,3 +9,4 @@ mod compare;
 mod made_up;
 mod onnx_models;
 mod saved_models;
+mod spark_models;
