@@ -8,5 +8,6 @@
 mod compare;
 mod made_up;
 mod onnx_models;
+mod keras_models;
 mod saved_models;
 mod spark_models;
