@@ -79,6 +79,9 @@ pub mod contract {
     /// Contract <-> the messages of the seed era.
     pub mod message;
 
+    /// A place in a text, shown with its line.
+    pub mod text_place;
+
     /// prototxt -> Contract, errors with line and column.
     pub mod text;
 
@@ -97,8 +100,23 @@ pub mod contract {
     /// What a reader of a framework's file gives.
     pub mod reading;
 
+    /// A text of any size, byte by byte, each with its place.
+    pub mod text_source;
+
+    /// The words of protobuf's text format.
+    pub mod text_tokens;
+
+    /// Protobuf's text format in a file of any size, without loading it.
+    pub mod text_walker;
+
+    /// What a SavedModel says, and which of its signatures are the contract.
+    pub mod saved_model_meta;
+
     /// TensorFlow's saved_model.pb -> Contract.
     pub mod saved_model;
+
+    /// TensorFlow's saved_model.pbtxt -> Contract.
+    pub mod saved_model_text;
 
     /// What differs between a contract that was given and one that was read.
     pub mod compare;
