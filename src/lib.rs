@@ -79,6 +79,9 @@ pub mod contract {
     /// Contract <-> the messages of the seed era.
     pub mod message;
 
+    /// A place in a text, shown with its line.
+    pub mod text_place;
+
     /// prototxt -> Contract, errors with line and column.
     pub mod text;
 
@@ -99,6 +102,18 @@ pub mod contract {
 
     /// What a file is that is not the model it should be.
     pub mod file_kind;
+
+    /// A text of any size, byte by byte, each with its place.
+    pub mod text_source;
+
+    /// The words of protobuf's text format.
+    pub mod text_tokens;
+
+    /// Protobuf's text format in a file of any size, without loading it.
+    pub mod text_walker;
+
+    /// What a SavedModel says, and which of its signatures are the contract.
+    pub mod saved_model_meta;
 
     /// TensorFlow's saved_model.pb -> Contract.
     pub mod saved_model;
@@ -162,6 +177,9 @@ pub mod contract {
 
     /// Shapes through layers that encode categories.
     mod keras_encoding;
+
+    /// TensorFlow's saved_model.pbtxt -> Contract.
+    pub mod saved_model_text;
 
     /// What differs between a contract that was given and one that was read.
     pub mod compare;

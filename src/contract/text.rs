@@ -7,7 +7,6 @@
 //! What must stay true: no text makes the process grow or end. The result goes from the parser to structs with a fixed order through
 //! bytes, so that nothing depends on the parser's own order. It may be invalid as a contract: `Contract::validate` says so.
 
-use std::fmt;
 use std::sync::LazyLock;
 
 use miette::Diagnostic;
@@ -17,6 +16,7 @@ use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor};
 use super::contract::Contract;
 use super::dtype::DataType;
 use super::message::{MessageError, from_message};
+use super::text_place::TextPlace;
 use crate::fault::{Failure, Fault};
 use crate::proto::hydrosphere::contract::ModelContract;
 
@@ -30,21 +30,6 @@ static CONTRACT_MESSAGE: LazyLock<MessageDescriptor> = LazyLock::new(|| {
     let pool = DescriptorPool::decode(crate::proto::DESCRIPTORS).expect("build.rs wrote the descriptor set");
     pool.get_message_by_name("hydrosphere.contract.ModelContract").expect("build.rs compiled model_contract.proto")
 });
-
-/// A place in a text, with its line.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TextPlace {
-    /// What the file is called in messages.
-    pub file: String,
-    /// The line, from 1.
-    pub line: usize,
-    /// The column in characters, from 1.
-    pub column: usize,
-    /// The line around the place, on one line of a terminal.
-    excerpt: String,
-    /// How many characters of the excerpt are left of the place.
-    caret: usize,
-}
 
 /// Why a text is no contract.
 #[derive(Debug, thiserror::Error)]
@@ -135,34 +120,6 @@ pub fn parse(bytes: &[u8], file: &str) -> Result<Contract, TextError> {
         hint: None,
     })?;
     from_message(message).map_err(|source| TextError::Message { file: file.to_owned(), source })
-}
-
-impl TextPlace {
-    fn new(file: &str, text: &str, offset: usize) -> TextPlace {
-        const EXCERPT_CHARACTERS_MAX: usize = 60;
-        let (before, after) = text.split_at(text.floor_char_boundary(offset));
-        let line_before = before.rsplit('\n').next().unwrap_or_default();
-        let line_after = after.split(['\n', '\r']).next().unwrap_or_default();
-        let column = line_before.chars().count() + 1;
-        let skipped = (column - 1).saturating_sub(EXCERPT_CHARACTERS_MAX);
-        let left = line_before.chars().skip(skipped);
-        let excerpt = left.chain(line_after.chars().take(EXCERPT_CHARACTERS_MAX)).map(|c| if c.is_control() { ' ' } else { c }).collect();
-        TextPlace { file: file.to_owned(), line: before.matches('\n').count() + 1, column, excerpt, caret: column - 1 - skipped }
-    }
-
-    /// `problem` at this place, with the line and a caret below it.
-    fn with(&self, problem: &str) -> String {
-        let number = self.line.to_string();
-        let margin = " ".repeat(number.len());
-        let caret = " ".repeat(self.caret);
-        format!("{self}: {problem}\n{margin} |\n{number} | {}\n{margin} | {caret}^", self.excerpt)
-    }
-}
-
-impl fmt::Display for TextPlace {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}:{}", self.file, self.line, self.column)
-    }
 }
 
 /// The offset of the bracket that nests too deep, if one does; strings and comments hold no brackets.
