@@ -82,8 +82,17 @@ pub mod contract {
     /// A place in a text, shown with its line.
     pub mod text_place;
 
+    /// Where in a text something is: file, line, column, the line itself.
+    pub mod text_place;
+
+    /// The words of a contract's text before 0.1.0.
+    pub mod text_eras;
+
     /// prototxt -> Contract, errors with line and column.
     pub mod text;
+
+    /// Where in a prototxt a name is doubled.
+    pub mod text_names;
 
     /// Contract -> prototxt.
     pub mod print;
@@ -93,6 +102,9 @@ pub mod contract {
 
     /// Contract <-> protobin, three dialects.
     pub mod wire;
+
+    /// Contract -> the YAML of serving.yaml.
+    pub mod yaml;
 
     /// Protobuf in a file of any size, without loading it.
     pub mod walker;
@@ -208,11 +220,23 @@ pub mod model {
     /// What a model may be called.
     pub mod name;
 
+    /// A YAML text as nodes with their places.
+    pub mod yaml_tree;
+
     /// The one door for YAML.
     pub mod yaml;
 
+    /// A mapping of a YAML file, by its keys.
+    pub mod yaml_section;
+
+    /// A contract inside serving.yaml -> Contract.
+    pub mod inline_contract;
+
     /// `serving.yaml` of every era.
     pub mod definition;
+
+    /// A contract's file -> Contract; whether two agree.
+    pub mod contract_file;
 
     /// What wrote these files, and the contract that they imply.
     pub mod framework;
