@@ -82,9 +82,6 @@ pub mod contract {
     /// A place in a text, shown with its line.
     pub mod text_place;
 
-    /// Where in a text something is: file, line, column, the line itself.
-    pub mod text_place;
-
     /// The words of a contract's text before 0.1.0.
     pub mod text_eras;
 
@@ -96,6 +93,9 @@ pub mod contract {
 
     /// Contract -> prototxt.
     pub mod print;
+
+    /// Contract -> a table for people.
+    pub mod table;
 
     /// The third dialect's messages.
     pub mod bare_signature;
@@ -506,6 +506,9 @@ pub mod server {
 /// Floor 4: the command line.
 #[cfg(feature = "program")]
 pub mod cli {
+    /// What can be typed about contracts.
+    pub mod contract_args;
+
     /// What can be typed.
     pub mod args;
 
@@ -544,6 +547,15 @@ pub mod cli {
 
     /// `hs base`.
     pub mod base;
+
+    /// Contracts as users name them.
+    pub mod contract_source;
+
+    /// `hs contract check` and `diff`.
+    pub mod contract_judge;
+
+    /// `hs contract sample`.
+    pub mod contract_sample;
 
     /// `hs contract`.
     pub mod contract;
