@@ -6,4 +6,5 @@
 #![allow(clippy::unwrap_used, reason = "a test that meets what it does not expect has failed")]
 
 mod compare;
+mod sample;
 mod saved_models;
