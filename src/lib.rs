@@ -97,11 +97,71 @@ pub mod contract {
     /// What a reader of a framework's file gives.
     pub mod reading;
 
+    /// What a file is that is not the model it should be.
+    pub mod file_kind;
+
     /// TensorFlow's saved_model.pb -> Contract.
     pub mod saved_model;
 
+    /// The types of ONNX, and what a contract says of each.
+    pub mod onnx_type;
+
+    /// ONNX models -> Contract.
+    pub mod onnx;
+
     /// Two lists of named things side by side.
     pub mod pairs;
+
+    /// The metadata file of one saved Spark stage.
+    pub mod spark_metadata;
+
+    /// Which columns each of Spark's stages reads and adds.
+    pub mod spark_stages;
+
+    /// The columns of Spark's stages -> fields.
+    pub mod spark_columns;
+
+    /// A saved Spark pipeline -> Contract.
+    pub mod spark;
+
+    /// Keras' .h5 and .keras -> Contract.
+    pub mod keras;
+
+    /// The config out of an .h5 file.
+    mod keras_hdf5;
+
+    /// The config out of a .keras archive.
+    mod keras_source;
+
+    /// The config's JSON as layers and calls.
+    mod keras_model;
+
+    /// Which call needs which.
+    mod keras_calls;
+
+    /// What a model takes.
+    mod keras_sequential;
+
+    /// What comes out of a model, call by call.
+    mod keras_graph;
+
+    /// Tensors and arguments, as far as they are known.
+    mod keras_tensor;
+
+    /// Shapes through layers: the table.
+    mod keras_layers;
+
+    /// Shapes through convolutions and pooling.
+    mod keras_spatial;
+
+    /// Shapes through layers of several inputs.
+    mod keras_merging;
+
+    /// Shapes through recurrent layers.
+    mod keras_recurrent;
+
+    /// Shapes through layers that encode categories.
+    mod keras_encoding;
 
     /// What differs between a contract that was given and one that was read.
     pub mod compare;

@@ -6,5 +6,9 @@
 #![allow(clippy::unwrap_used, reason = "a test that meets what it does not expect has failed")]
 
 mod compare;
+mod keras_models;
+mod made_up;
+mod onnx_models;
 mod sample;
 mod saved_models;
+mod spark_models;
