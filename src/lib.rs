@@ -79,8 +79,17 @@ pub mod contract {
     /// Contract <-> the messages of the seed era.
     pub mod message;
 
+    /// A place in a text, shown with its line.
+    pub mod text_place;
+
+    /// The words of a contract's text before 0.1.0.
+    pub mod text_eras;
+
     /// prototxt -> Contract, errors with line and column.
     pub mod text;
+
+    /// Where in a prototxt a name is doubled.
+    pub mod text_names;
 
     /// Contract -> prototxt.
     pub mod print;
@@ -91,6 +100,9 @@ pub mod contract {
     /// Contract <-> protobin, three dialects.
     pub mod wire;
 
+    /// Contract -> the YAML of serving.yaml.
+    pub mod yaml;
+
     /// Protobuf in a file of any size, without loading it.
     pub mod walker;
 
@@ -99,6 +111,18 @@ pub mod contract {
 
     /// What a file is that is not the model it should be.
     pub mod file_kind;
+
+    /// A text of any size, byte by byte, each with its place.
+    pub mod text_source;
+
+    /// The words of protobuf's text format.
+    pub mod text_tokens;
+
+    /// Protobuf's text format in a file of any size, without loading it.
+    pub mod text_walker;
+
+    /// What a SavedModel says, and which of its signatures are the contract.
+    pub mod saved_model_meta;
 
     /// TensorFlow's saved_model.pb -> Contract.
     pub mod saved_model;
@@ -163,6 +187,9 @@ pub mod contract {
     /// Shapes through layers that encode categories.
     mod keras_encoding;
 
+    /// TensorFlow's saved_model.pbtxt -> Contract.
+    pub mod saved_model_text;
+
     /// What differs between a contract that was given and one that was read.
     pub mod compare;
 
@@ -193,11 +220,23 @@ pub mod model {
     /// What a model may be called.
     pub mod name;
 
+    /// A YAML text as nodes with their places.
+    pub mod yaml_tree;
+
     /// The one door for YAML.
     pub mod yaml;
 
+    /// A mapping of a YAML file, by its keys.
+    pub mod yaml_section;
+
+    /// A contract inside serving.yaml -> Contract.
+    pub mod inline_contract;
+
     /// `serving.yaml` of every era.
     pub mod definition;
+
+    /// A contract's file -> Contract; whether two agree.
+    pub mod contract_file;
 
     /// What wrote these files, and the contract that they imply.
     pub mod framework;

@@ -16,7 +16,8 @@ use crate::contract::print;
 use crate::contract::wire::{self, Dialect};
 use crate::disk::atomic;
 use crate::fault::{Failure, Fault};
-use crate::model::intake::{self, CONTRACT_BYTES_MAX, IntakeError};
+use crate::model::contract_file::{self, CONTRACT_BYTES_MAX};
+use crate::model::intake::IntakeError;
 
 /// Why a contract command cannot be done.
 #[derive(Debug, thiserror::Error)]
@@ -60,17 +61,18 @@ pub fn run(command: &ContractCommand, settings: &Settings, voice: &Voice) -> Res
 
 fn compile(file: &Path, out: &Path, dialect: &str, name: Option<&str>, voice: &Voice) -> Result<(), Box<dyn Failure>> {
     let dialect: Dialect = dialect.parse()?;
-    let (mut contract, _) = read_file(file)?;
+    let (mut contract, _, mut warnings) = read_file(file)?;
     if let Some(name) = name {
         name.clone_into(&mut contract.model_name);
     }
     let encoded = wire::encode(&contract, dialect)?;
-    for warning in &encoded.warnings {
+    warnings.extend(encoded.warnings);
+    for warning in &warnings {
         voice.warn(warning);
     }
     let write = |source| ContractCommandError::Write { path: out.to_owned(), source };
     atomic::write(out, &encoded.bytes).map_err(write)?;
-    let document = document(&contract, &file.to_string_lossy(), None, &encoded.warnings);
+    let document = document(&contract, &file.to_string_lossy(), None, &warnings);
     let text = format!("{}: {} bytes, dialect {dialect}", out.display(), encoded.bytes.len());
     voice.result(&document, &text)?;
     Ok(())
@@ -83,8 +85,8 @@ fn show(what: &Path, settings: &Settings, voice: &Voice) -> Result<(), Box<dyn F
         let found = model.contract.ok_or_else(|| IntakeError::NoContract { hint: String::new() })?;
         (found.contract, found.source, Some(model.model_type), model.warnings)
     } else {
-        let (contract, source) = read_file(what)?;
-        (contract, source, None, Vec::new())
+        let (contract, source, warnings) = read_file(what)?;
+        (contract, source, None, warnings)
     };
     for warning in &warnings {
         voice.warn(warning);
@@ -95,12 +97,12 @@ fn show(what: &Path, settings: &Settings, voice: &Voice) -> Result<(), Box<dyn F
 }
 
 /// Reads and checks a contract file; binary by its extension.
-fn read_file(file: &Path) -> Result<(Contract, String), Box<dyn Failure>> {
+fn read_file(file: &Path) -> Result<(Contract, String, Vec<String>), Box<dyn Failure>> {
     let name = file.to_string_lossy().into_owned();
     let read = |source| ContractCommandError::Read { path: file.to_owned(), source };
     let bytes = open::read_small_file(file, CONTRACT_BYTES_MAX).map_err(read)?;
-    let found = intake::read_contract(&name, &bytes)?;
-    Ok((found.contract, name))
+    let (contract, warnings) = contract_file::read(&name, &bytes)?;
+    Ok((contract, name, warnings))
 }
 
 /// The JSON of the interface (section 2).

@@ -8,7 +8,8 @@ use std::io::{self, Read, Seek};
 
 use super::tree::Tree;
 use crate::contract::contract::Contract;
-use crate::contract::saved_model::{self, SavedModelError};
+use crate::contract::saved_model;
+use crate::contract::saved_model_meta::{SavedModelError, Tags};
 use crate::fault::{Failure, Fault};
 use crate::oci::layer::Content;
 use crate::oci::path::TreePath;
@@ -80,7 +81,8 @@ pub fn implied(tree: &Tree, open: Open<'_>) -> Result<Option<Implied>, Framework
     let Some((size_bytes, content)) = tree.file(SAVED_MODEL) else { return Ok(None) };
     let path = || TreePath::new(SAVED_MODEL).expect("a plain name");
     let mut reader = open(content).map_err(|source| FrameworkError::Open { path: path(), source })?;
-    let reading = saved_model::read(&mut reader, size_bytes).map_err(|source| FrameworkError::SavedModel { path: path(), source })?;
+    let reading = saved_model::read(&mut reader, size_bytes, &Tags::default())
+        .map_err(|source| FrameworkError::SavedModel { path: path(), source })?;
     Ok(Some(Implied {
         contract: reading.contract,
         model_type: reading.model_type,

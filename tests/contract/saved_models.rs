@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use lamina::contract::contract::{Contract, Field, Shape};
 use lamina::contract::dtype::DataType;
 use lamina::contract::reading::Reading;
-use lamina::contract::saved_model::{SavedModelError, read};
+use lamina::contract::saved_model::read;
+use lamina::contract::saved_model_meta::{SavedModelError, Tags};
 use lamina::contract::wire::{Dialect, decode, encode};
 use lamina::fault::one_line;
 use serde_json::{Value, json};
@@ -28,7 +29,7 @@ fn name(model: &Path) -> &str {
 }
 
 fn read_bytes(bytes: &[u8]) -> Result<Reading, SavedModelError> {
-    read(Cursor::new(bytes), bytes.len() as u64)
+    read(Cursor::new(bytes), bytes.len() as u64, &Tags::default())
 }
 
 /// The binary models with their names; the text form is another reader's.
@@ -175,7 +176,7 @@ fn a_graph_of_eight_gib_is_stepped_over() {
     let head = [&[0x12][..], &varint(graph.len() as u64 + hole_bytes + after.len() as u64), &graph].concat();
     let mut file = HugeFile::new(vec![Part::Bytes(head), Part::Hole(hole_bytes), Part::Bytes(after)]);
     let size_bytes = file.size_bytes();
-    let reading = read(&mut file, size_bytes).unwrap();
+    let reading = read(&mut file, size_bytes, &Tags::default()).unwrap();
     assert_eq!(reading.contract.signatures[0].outputs, [Field::new("y", DataType::Float, Shape::scalar())]);
     assert_eq!(reading.model_type, "tensorflow:unknown");
     assert!(file.read_bytes < 64 << 10, "{} bytes", file.read_bytes);
