@@ -273,6 +273,7 @@ mod tests {
     #[test]
     fn the_third_dialect_has_the_same_request_in_its_own_message() {
         let fitting = signature("inputs { name: 'x' shape { dim { size: -1 } dim { size: 2 } } dtype: DT_INT64 }");
+        // What the ancestor's own Python messages of 3.0.3 give for
         // inputs { key: "x" value { dtype: DT_INT64 tensor_shape { dims: [1, 2] } int64_val: [1, 1] } }
         let expected = b"\x0a\x11\x0a\x01x\x12\x0c\x08\x09\x12\x04\x0a\x02\x01\x02\x52\x02\x01\x01";
         assert_eq!(encoded("m", &fitting, Dialect::V3).unwrap(), expected);
