@@ -208,6 +208,9 @@ pub mod contract {
     /// A tensor's values as JSON.
     pub mod tensor;
 
+    /// A tensor <-> the third dialect's message.
+    pub mod bare_tensor;
+
     /// An example request that fits a signature.
     pub mod sample;
 }
