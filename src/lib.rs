@@ -79,7 +79,7 @@ pub mod contract {
     /// Contract <-> the messages of the seed era.
     pub mod message;
 
-    /// Where in a text something is: file, line, column, the line itself.
+    /// A place in a text, shown with its line.
     pub mod text_place;
 
     /// The words of a contract's text before 0.1.0.
@@ -93,6 +93,9 @@ pub mod contract {
 
     /// Contract -> prototxt.
     pub mod print;
+
+    /// Contract -> a table for people.
+    pub mod table;
 
     /// The third dialect's messages.
     pub mod bare_signature;
@@ -109,14 +112,104 @@ pub mod contract {
     /// What a reader of a framework's file gives.
     pub mod reading;
 
+    /// What a file is that is not the model it should be.
+    pub mod file_kind;
+
+    /// A text of any size, byte by byte, each with its place.
+    pub mod text_source;
+
+    /// The words of protobuf's text format.
+    pub mod text_tokens;
+
+    /// Protobuf's text format in a file of any size, without loading it.
+    pub mod text_walker;
+
+    /// What a SavedModel says, and which of its signatures are the contract.
+    pub mod saved_model_meta;
+
     /// TensorFlow's saved_model.pb -> Contract.
     pub mod saved_model;
+
+    /// The types of ONNX, and what a contract says of each.
+    pub mod onnx_type;
+
+    /// ONNX models -> Contract.
+    pub mod onnx;
+
+    /// Two lists of named things side by side.
+    pub mod pairs;
+
+    /// The metadata file of one saved Spark stage.
+    pub mod spark_metadata;
+
+    /// Which columns each of Spark's stages reads and adds.
+    pub mod spark_stages;
+
+    /// The columns of Spark's stages -> fields.
+    pub mod spark_columns;
+
+    /// A saved Spark pipeline -> Contract.
+    pub mod spark;
+
+    /// Keras' .h5 and .keras -> Contract.
+    pub mod keras;
+
+    /// The config out of an .h5 file.
+    mod keras_hdf5;
+
+    /// The config out of a .keras archive.
+    mod keras_source;
+
+    /// The config's JSON as layers and calls.
+    mod keras_model;
+
+    /// Which call needs which.
+    mod keras_calls;
+
+    /// What a model takes.
+    mod keras_sequential;
+
+    /// What comes out of a model, call by call.
+    mod keras_graph;
+
+    /// Tensors and arguments, as far as they are known.
+    mod keras_tensor;
+
+    /// Shapes through layers: the table.
+    mod keras_layers;
+
+    /// Shapes through convolutions and pooling.
+    mod keras_spatial;
+
+    /// Shapes through layers of several inputs.
+    mod keras_merging;
+
+    /// Shapes through recurrent layers.
+    mod keras_recurrent;
+
+    /// Shapes through layers that encode categories.
+    mod keras_encoding;
+
+    /// TensorFlow's saved_model.pbtxt -> Contract.
+    pub mod saved_model_text;
 
     /// What differs between a contract that was given and one that was read.
     pub mod compare;
 
+    /// Whom a change of a contract breaks, and why.
+    pub mod verdict;
+
+    /// What changed between two contracts of one model.
+    pub mod change;
+
+    /// Which changes are let through.
+    pub mod gate;
+
     /// A tensor's values as JSON.
     pub mod tensor;
+
+    /// A tensor <-> the third dialect's message.
+    pub mod bare_tensor;
 
     /// An example request that fits a signature.
     pub mod sample;
@@ -416,6 +509,9 @@ pub mod server {
 /// Floor 4: the command line.
 #[cfg(feature = "program")]
 pub mod cli {
+    /// What can be typed about contracts.
+    pub mod contract_args;
+
     /// What can be typed.
     pub mod args;
 
@@ -454,6 +550,15 @@ pub mod cli {
 
     /// `hs base`.
     pub mod base;
+
+    /// Contracts as users name them.
+    pub mod contract_source;
+
+    /// `hs contract check` and `diff`.
+    pub mod contract_judge;
+
+    /// `hs contract sample`.
+    pub mod contract_sample;
 
     /// `hs contract`.
     pub mod contract;

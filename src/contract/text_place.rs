@@ -1,10 +1,13 @@
-//! A place in a text that a person wrote: file, line, column, the line itself and a caret below it.
+//! A place in a text that a person wrote: file, line, column, and the line itself with a caret below the place.
 //!
-//! Every error about a contract's text or a model's YAML shows its place in this one form. It knows no format.
+//! What errors about texts have in common. It reads no text: whoever found the place gives what stands around it.
 //!
-//! What must stay true: what is shown is one terminal line, whatever the text holds.
+//! What must stay true: the excerpt is one line of a terminal, whatever the text holds, and the caret is below the character.
 
 use std::fmt;
+
+/// How much of the line is shown to the left and to the right of the place.
+pub(crate) const EXCERPT_CHARACTERS_MAX: usize = 60;
 
 /// A place in a text, with its line.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,21 +25,25 @@ pub struct TextPlace {
 }
 
 impl TextPlace {
-    /// The place at a byte offset; inside a character it is that character's.
-    pub fn new(file: &str, text: &str, offset: usize) -> TextPlace {
-        const EXCERPT_CHARACTERS_MAX: usize = 60;
+    /// The place `offset` bytes into a text that is in memory.
+    pub(crate) fn new(file: &str, text: &str, offset: usize) -> TextPlace {
         let (before, after) = text.split_at(text.floor_char_boundary(offset));
         let line_before = before.rsplit('\n').next().unwrap_or_default();
-        let line_after = after.split(['\n', '\r']).next().unwrap_or_default();
-        let column = line_before.chars().count() + 1;
-        let skipped = (column - 1).saturating_sub(EXCERPT_CHARACTERS_MAX);
-        let left = line_before.chars().skip(skipped);
-        let excerpt = left.chain(line_after.chars().take(EXCERPT_CHARACTERS_MAX)).map(|c| if c.is_control() { ' ' } else { c }).collect();
-        TextPlace { file: file.to_owned(), line: before.matches('\n').count() + 1, column, excerpt, caret: column - 1 - skipped }
+        TextPlace::in_line(file, before.matches('\n').count() + 1, line_before.chars().count() + 1, line_before, after)
+    }
+
+    /// The place between `before` and `after`, the ends of a line as far as they are at hand.
+    pub(crate) fn in_line(file: &str, line: usize, column: usize, before: &str, after: &str) -> TextPlace {
+        let skipped = before.chars().count().saturating_sub(EXCERPT_CHARACTERS_MAX);
+        let left = before.chars().skip(skipped);
+        let right = after.split(['\n', '\r']).next().unwrap_or_default().chars().take(EXCERPT_CHARACTERS_MAX);
+        let caret = left.clone().count();
+        let excerpt = left.chain(right).map(|c| if c.is_control() { ' ' } else { c }).collect();
+        TextPlace { file: file.to_owned(), line, column, excerpt, caret }
     }
 
     /// The place at a line and a column, both from 1; past the end of either it is that end.
-    pub fn at(file: &str, text: &str, line: usize, column: usize) -> TextPlace {
+    pub(crate) fn at(file: &str, text: &str, line: usize, column: usize) -> TextPlace {
         let mut offset = 0;
         for (number, content) in text.split_inclusive('\n').enumerate() {
             if number + 1 == line {
@@ -50,7 +57,7 @@ impl TextPlace {
     }
 
     /// `problem` at this place, with the line and a caret below it.
-    pub fn with(&self, problem: &str) -> String {
+    pub(crate) fn with(&self, problem: &str) -> String {
         let number = self.line.to_string();
         let margin = " ".repeat(number.len());
         let caret = " ".repeat(self.caret);
