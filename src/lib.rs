@@ -136,6 +136,15 @@ pub mod model {
     /// `serving.yaml` of every era.
     pub mod definition;
 
+    /// Which names a pickle imports, without loading it.
+    pub mod pickle;
+
+    /// Models of frameworks that are recognised and not read.
+    pub mod foreign;
+
+    /// How the files of other frameworks are told.
+    pub mod foreign_formats;
+
     /// What wrote these files, and the contract that they imply.
     pub mod framework;
 

@@ -129,7 +129,8 @@ fn every_contract_is_what_spark_says() {
             let both = ours.into_iter().zip(sparks).filter(|(ours, sparks)| ours != sparks);
             differences.extend(both.map(|(ours, sparks)| format!("{name}: {ours} and not {sparks}")));
         }
-        for column in expected["only_for_training"].as_object().unwrap().keys() {
+        // A formula's label is in no param of its own, so nothing is said of it.
+        for column in expected["only_for_training"].as_object().unwrap().keys().filter(|_| !name.starts_with("formula")) {
             assert!(reading.warnings.iter().any(|warning| warning.contains(&format!("`{column}`"))), "{name}: {:?}", reading.warnings);
         }
         let encoded = encode(&reading.contract, Dialect::V1).unwrap();

@@ -20,7 +20,7 @@ import tempfile
 
 os.environ["PYSPARK_PYTHON"] = sys.executable
 
-from pyspark.ml import Pipeline, PipelineModel
+from pyspark.ml import Pipeline, PipelineModel, Transformer
 from pyspark.ml import classification as cl
 from pyspark.ml import clustering as cu
 from pyspark.ml import evaluation as ev
@@ -249,13 +249,17 @@ def size_of(value):
 
 
 def rows_of(loaded, data):
-    transformed = type(data)(loaded.transform(data._jdf), spark)
+    transformed = loaded.transform(data) if isinstance(loaded, Transformer) else type(data)(loaded.transform(data._jdf), spark)
     return transformed, transformed.first()
 
 
-def load(folder):
-    """The model as Spark itself loads it: PySpark gives a column that is named by default another name than the file says."""
+def load(fitted, folder):
+    """The model as Spark itself loads it: PySpark gives a column that is named by default another name than the file says.
+
+    A pipeline with a stage that only Python can write is one that only Python can read."""
     metadata = json.loads(next(folder.glob("metadata/part-*")).read_text())
+    if metadata["class"].startswith("pyspark."):
+        return type(fitted).load(str(folder))
     found = spark._jvm
     for part in metadata["class"].split("."):
         found = getattr(found, part)
@@ -307,7 +311,7 @@ def make(name, kept_as):
     with tempfile.TemporaryDirectory() as folder:
         saved = pathlib.Path(folder) / "model"
         fitted.write().save(str(saved))
-        loaded = load(saved)
+        loaded = load(fitted, saved)
         for part in sorted(saved.rglob("metadata/part-*")):
             target = root / "model" / part.relative_to(saved)
             target.parent.mkdir(parents=True, exist_ok=True)
