@@ -38,6 +38,7 @@ spark = (
 )
 spark.sparkContext.setLogLevel("OFF")
 MODELS = {}
+NAMED_BY_DEFAULT = set()
 
 
 def model(make):
@@ -97,7 +98,9 @@ def default_columns():
     stages[0].setOutputCol("words")
     stages[1].setOutputCol("hashed")
     lonely = ft.NGram(inputCol="words")
-    return Pipeline(stages=[*stages, lonely]).fit(people()), people()
+    fitted = Pipeline(stages=[*stages, lonely]).fit(people())
+    NAMED_BY_DEFAULT.add(fitted.uid)
+    return fitted, people()
 
 
 @model
@@ -254,11 +257,9 @@ def rows_of(loaded, data):
 
 
 def load(fitted, folder):
-    """The model as Spark itself loads it: PySpark gives a column that is named by default another name than the file says.
-
-    A pipeline with a stage that only Python can write is one that only Python can read."""
+    """The model as PySpark loads it; but PySpark gives a column that is named by default another name than the file says, and Spark itself does not."""
     metadata = json.loads(next(folder.glob("metadata/part-*")).read_text())
-    if metadata["class"].startswith("pyspark."):
+    if fitted.uid not in NAMED_BY_DEFAULT:
         return type(fitted).load(str(folder))
     found = spark._jvm
     for part in metadata["class"].split("."):
@@ -272,6 +273,8 @@ def consumed(fitted):
     if stages is not None:
         return set().union(*(consumed(stage) for stage in stages))
     read = set()
+    if isinstance(fitted, ft.RFormulaModel):
+        return read  # its featuresCol is what it adds
     for name in ["inputCol", "inputCols", "featuresCol", "userCol", "itemCol"]:
         if fitted.hasParam(name) and fitted.isDefined(name):
             value = fitted.getOrDefault(name)
