@@ -18,7 +18,8 @@ use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::io;
 
-use super::contract::{Contract, ContractError, Signature, shown};
+use super::contract::{Contract, ContractError, Field, FieldKind, Shape, Signature, shown};
+use super::dtype::DataType;
 use super::reading::Reading;
 use super::spark_columns::Resolved;
 use super::spark_metadata::METADATA_BYTES_MAX;
@@ -194,6 +195,7 @@ pub fn read(files: &[MetadataFile<'_>]) -> Result<Reading, SparkError> {
     let read: BTreeSet<&str> = stages.iter().flat_map(|stage| &stage.columns.inputs).map(|input| input.name.as_str()).collect();
     let outputs = resolved.added.into_iter().filter(|field| !read.contains(field.name.as_str())).collect();
     let signature = Signature { name: SIGNATURE.to_owned(), inputs: resolved.needed, outputs };
+    warnings.extend(open_lengths(&signature));
     let contract = Contract { model_name: String::new(), signatures: vec![signature] };
     contract.validate()?;
     Ok(Reading { contract, model_type, warnings })
@@ -241,6 +243,23 @@ fn unfold(
         _ => stages.push(Stage { columns: columns(&metadata)?, path: metadata.path }),
     }
     Ok(())
+}
+
+/// What is to be said of the vectors whose lengths are not known.
+fn open_lengths(signature: &Signature) -> Option<String> {
+    const SHOWN_MAX: usize = 10;
+    let open = |field: &&Field| {
+        let numbers = field.kind == FieldKind::Dtype(DataType::Double);
+        numbers && matches!(&field.shape, Shape::Dimensions(dimensions) if dimensions.iter().any(|dimension| dimension.size == -1))
+    };
+    let fields: Vec<&Field> = signature.inputs.iter().chain(&signature.outputs).filter(open).collect();
+    let shown: Vec<String> = fields.iter().take(SHOWN_MAX).map(|field| format!("`{}`", shown(&field.name))).collect();
+    let more = if fields.len() > SHOWN_MAX { " and others" } else { "" };
+    let text = format!(
+        "the lengths of the vectors {}{more} are open: Spark keeps them only in Parquet files, which are not read",
+        shown.join(", ")
+    );
+    (!fields.is_empty()).then_some(text)
 }
 
 /// Takes away the indexes that make nothing but a label of training.

@@ -28,10 +28,32 @@ use serde_json::json;
 const REFUSED: [(&str, &str); 2] = [("hasher", "FeatureHasher_"), ("sql", "SQLTransformer_")];
 
 /// The fields with a length that only Spark's Parquet files have.
-const OPEN: &[(&str, &[&str])] = &[];
+const OPEN: &[(&str, &[&str])] = &[
+    ("classifiers", &["bayes_p", "bayes_raw", "logistic_p", "logistic_raw"]),
+    ("clusters", &["features"]),
+    ("default_columns", &["probability", "rawPrediction"]),
+    ("formula", &["probability", "rawPrediction"]),
+    ("formula_of_texts", &["features"]),
+    ("formula_spark_4", &["probability", "rawPrediction"]),
+    ("one_model", &["features", "probability", "rawPrediction"]),
+    ("selectors", &["features", "chi_square", "univariate", "variance"]),
+    ("text_features", &["counts"]),
+    ("text_logistic", &["probability", "rawPrediction"]),
+    ("text_logistic_spark_4", &["probability", "rawPrediction"]),
+    ("validation_split", &["features"]),
+    ("vector_features", &["interaction"]),
+];
 
 /// The inputs that may be a number or a vector, as far as the metadata tells.
-const ANY_SHAPE: &[(&str, &[&str])] = &[];
+const ANY_SHAPE: &[(&str, &[&str])] = &[
+    ("cross_validated_stage", &["age", "income"]),
+    ("formula", &["age"]),
+    ("formula_of_texts", &["age"]),
+    ("formula_spark_4", &["age"]),
+    ("indexed_forest", &["age", "income"]),
+    ("indexed_forest_spark_4", &["age", "income"]),
+    ("vector_features", &["target", "third"]),
+];
 
 /// The models with their files.
 fn models() -> Vec<(String, PathBuf, Vec<(String, Vec<u8>)>)> {
@@ -132,6 +154,11 @@ fn every_contract_is_what_spark_says() {
         // A formula's label is in no param of its own, so nothing is said of it.
         for column in expected["only_for_training"].as_object().unwrap().keys().filter(|_| !name.starts_with("formula")) {
             assert!(reading.warnings.iter().any(|warning| warning.contains(&format!("`{column}`"))), "{name}: {:?}", reading.warnings);
+        }
+        for (table, words) in [(OPEN, "only in Parquet files"), (ANY_SHAPE, "may be a number or a vector")] {
+            let open = table.iter().any(|(open, _)| *open == name);
+            let told = reading.warnings.iter().filter(|warning| warning.contains(words)).count();
+            assert_eq!(told > 0, open, "{name}: {:?}", reading.warnings);
         }
         let encoded = encode(&reading.contract, Dialect::V1).unwrap();
         assert_eq!(decode(&encoded.bytes, None).unwrap(), (reading.contract, Dialect::V1), "{name}");
