@@ -38,7 +38,7 @@ pub const SIGNATURE: &str = "default_spark";
 pub const COLUMNS_MAX: usize = 20_000;
 
 /// How deep pipelines may lie in pipelines.
-const DEPTH_MAX: usize = 16;
+const DEPTH_MAX: usize = 8;
 
 /// Why no contract can be read from a saved Spark model. A path is the file's in the model folder.
 #[derive(Debug, thiserror::Error)]
@@ -186,10 +186,6 @@ pub fn read(files: &[MetadataFile<'_>]) -> Result<Reading, SparkError> {
     let model_type = format!("spark:{version}");
     let mut stages = Vec::new();
     unfold(&folders, "", root, 1, &mut stages)?;
-    let count: usize = stages.iter().map(|stage| stage.columns.inputs.len() + stage.columns.outputs.len()).sum();
-    if count > COLUMNS_MAX {
-        return Err(SparkError::TooManyColumns);
-    }
     leave_out_labels(&mut stages, &mut warnings);
     let resolved = Resolved::of(&stages, &mut warnings)?;
     let read: BTreeSet<&str> = stages.iter().flat_map(|stage| &stage.columns.inputs).map(|input| input.name.as_str()).collect();
@@ -240,7 +236,13 @@ fn unfold(
         "Pipeline" | "pipeline.Pipeline" | "tuning.CrossValidator" | "tuning.TrainValidationSplit" | "feature.RFormula" => {
             return Err(SparkError::NotFitted { path: metadata.path, class: metadata.class });
         }
-        _ => stages.push(Stage { columns: columns(&metadata)?, path: metadata.path }),
+        _ => {
+            stages.push(Stage { columns: columns(&metadata)?, path: metadata.path });
+            let count: usize = stages.iter().map(|stage| stage.columns.inputs.len() + stage.columns.outputs.len()).sum();
+            if count > COLUMNS_MAX {
+                return Err(SparkError::TooManyColumns);
+            }
+        }
     }
     Ok(())
 }

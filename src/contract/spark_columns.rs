@@ -54,12 +54,11 @@ impl Resolved {
             shapes.insert(&output.name, (dtype, shape.clone()));
             let field = Field::new(&output.name, dtype, shape);
             // A column that is made anew is the last one that was made.
-            match places.get(output.name.as_str()).and_then(|place| added.get_mut(*place)) {
-                Some(earlier) => *earlier = field,
-                None => {
-                    places.insert(&output.name, added.len());
-                    added.push(field);
-                }
+            if let Some(earlier) = places.get(output.name.as_str()).and_then(|place| added.get_mut(*place)) {
+                *earlier = field;
+            } else {
+                places.insert(&output.name, added.len());
+                added.push(field);
             }
         }
         Ok(Resolved { needed, added })

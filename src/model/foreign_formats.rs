@@ -38,6 +38,7 @@ fn plain_version(version: &[u8]) -> Option<String> {
 
 /// An XML document whose root is `PMML`, after a declaration, comments and a document type.
 fn pmml(_: &str, head: &[u8], _: u64) -> Option<Foreign> {
+    const VERSION: &[u8] = b"version";
     let mut rest = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head).trim_ascii_start();
     // Each round goes past one of them, and there are few.
     for _ in 0..100 {
@@ -58,7 +59,6 @@ fn pmml(_: &str, head: &[u8], _: u64) -> Option<Foreign> {
         let (quote, rest) = rest.split_first()?;
         plain_version(rest.get(..rest.iter().position(|byte| byte == quote)?)?)
     };
-    const VERSION: &[u8] = b"version";
     let named = attributes.windows(VERSION.len() + 1).position(|w| w[0].is_ascii_whitespace() && &w[1..] == VERSION);
     let version = named.and_then(|at| quoted(at + 1 + VERSION.len()));
     (root == b"PMML").then(|| Foreign { version, ..foreign(Framework::Pmml, "a PMML document") })
@@ -68,6 +68,8 @@ fn pmml(_: &str, head: &[u8], _: u64) -> Option<Foreign> {
 fn zip(name: &str, head: &[u8], _: u64) -> Option<Foreign> {
     const HEADER: &[u8] = b"PK\x03\x04";
     const NAME_AT: usize = 30;
+    // Names of the files that are looked for are short; a long one would be searched again for each header in it.
+    const NAME_BYTES_MAX: usize = 512;
     if !head.starts_with(HEADER) {
         return None;
     }
@@ -75,7 +77,7 @@ fn zip(name: &str, head: &[u8], _: u64) -> Option<Foreign> {
     let names = headers.filter_map(|(at, _)| {
         let header = head.get(at..)?;
         let length = usize::from(u16::from_le_bytes([*header.get(26)?, *header.get(27)?]));
-        header.get(NAME_AT..NAME_AT + length)
+        header.get(NAME_AT..NAME_AT + length).filter(|name| name.len() <= NAME_BYTES_MAX)
     });
     let (mut torch, mut script, mut skops, mut mojo, mut ini) = (false, false, extension(name) == "skops", false, false);
     for file in names {
@@ -95,6 +97,7 @@ fn zip(name: &str, head: &[u8], _: u64) -> Option<Foreign> {
 }
 
 fn gradient_boosting(_: &str, head: &[u8], _: u64) -> Option<Foreign> {
+    const VERSION: &[u8] = b"\"version\":[";
     if head.starts_with(b"CBM1") {
         return Some(foreign(Framework::CatBoost, "a CatBoost model"));
     }
@@ -110,11 +113,11 @@ fn gradient_boosting(_: &str, head: &[u8], _: u64) -> Option<Foreign> {
     }
     let first_key = head.trim_ascii_start().strip_prefix(b"{")?.trim_ascii_start();
     let learner = b"\"learner\"";
-    if !first_key.starts_with(learner) && !(first_key.starts_with(b"\"version\"") && position(first_key, learner).is_some()) {
+    let later = || first_key.starts_with(b"\"version\"") && position(first_key, learner).is_some();
+    if !first_key.starts_with(learner) && !later() {
         return None;
     }
     // `"version":[1,7,6]`, the last of its name: a feature may be called so too.
-    const VERSION: &[u8] = b"\"version\":[";
     let numbers = || {
         let at = head.windows(VERSION.len()).rposition(|window| window == VERSION)? + VERSION.len();
         let list = head.get(at..)?;

@@ -55,8 +55,11 @@ const ANY_SHAPE: &[(&str, &[&str])] = &[
     ("vector_features", &["target", "third"]),
 ];
 
-/// The models with their files.
-fn models() -> Vec<(String, PathBuf, Vec<(String, Vec<u8>)>)> {
+/// Paths in the model folder, and what is there.
+type Files = Vec<(String, Vec<u8>)>;
+
+/// The models' names and folders, with their files.
+fn models() -> Vec<(String, PathBuf, Files)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models/spark");
     let folders = fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_dir());
     let mut models: Vec<_> = folders
@@ -67,7 +70,7 @@ fn models() -> Vec<(String, PathBuf, Vec<(String, Vec<u8>)>)> {
     models
 }
 
-fn files_of(model: &Path) -> Vec<(String, Vec<u8>)> {
+fn files_of(model: &Path) -> Files {
     let (mut found, mut folders) = (Vec::new(), vec![model.to_path_buf()]);
     while let Some(folder) = folders.pop() {
         for path in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
@@ -88,7 +91,7 @@ fn read_files(files: &[(String, Vec<u8>)]) -> Result<Reading, SparkError> {
     read(&files.iter().map(|(path, bytes)| MetadataFile { path, bytes }).collect::<Vec<_>>())
 }
 
-fn model(name: &str) -> Vec<(String, Vec<u8>)> {
+fn model(name: &str) -> Files {
     models().into_iter().find(|model| model.0 == name).unwrap().2
 }
 
