@@ -97,7 +97,8 @@ fn outside<'a>(stages: &'a [Stage], warnings: &mut Vec<String>) -> Vec<Outside<'
                     column.type_matters |= input.type_matters;
                     if both == Takes(0) {
                         let (name, first, second) = (shown(&input.name), column.path, stage.path.as_str());
-                        warnings.push(format!("the stages of `{first}` and `{second}` take different types in the column `{name}`; the contract has what the first takes"));
+                        let differ = format!("the stages of `{first}` and `{second}` take different types in the column `{name}`");
+                        warnings.push(format!("{differ}; the contract has what the first takes"));
                     } else {
                         column.takes = both;
                     }
