@@ -241,6 +241,15 @@ pub mod model {
     /// A contract's file -> Contract; whether two agree.
     pub mod contract_file;
 
+    /// Which names a pickle imports, without loading it.
+    pub mod pickle;
+
+    /// Models of frameworks that are recognised and not read.
+    pub mod foreign;
+
+    /// How the files of other frameworks are told.
+    pub mod foreign_formats;
+
     /// What wrote these files, and the contract that they imply.
     pub mod framework;
 

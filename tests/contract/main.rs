@@ -16,5 +16,6 @@ mod onnx_models;
 mod properties;
 mod protoc;
 mod sample;
+mod foreign_models;
 mod saved_models;
 mod spark_models;
