@@ -138,7 +138,8 @@ pub fn parse(bytes: &[u8], file: &str) -> Result<Contract, TextError> {
 }
 
 impl TextPlace {
-    fn new(file: &str, text: &str, offset: usize) -> TextPlace {
+    /// The place at a byte offset; inside a character it is that character's.
+    pub(crate) fn new(file: &str, text: &str, offset: usize) -> TextPlace {
         const EXCERPT_CHARACTERS_MAX: usize = 60;
         let (before, after) = text.split_at(text.floor_char_boundary(offset));
         let line_before = before.rsplit('\n').next().unwrap_or_default();
@@ -151,7 +152,7 @@ impl TextPlace {
     }
 
     /// `problem` at this place, with the line and a caret below it.
-    fn with(&self, problem: &str) -> String {
+    pub(crate) fn with(&self, problem: &str) -> String {
         let number = self.line.to_string();
         let margin = " ".repeat(number.len());
         let caret = " ".repeat(self.caret);

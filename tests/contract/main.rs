@@ -4,4 +4,6 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that meets what it does not expect has failed")]
 
+mod fuzz_corpus;
+mod python_code;
 mod saved_models;
