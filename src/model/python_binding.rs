@@ -46,8 +46,8 @@ const FAMILIAR: [&str; 8] = [
 pub(super) enum Binding<'a> {
     /// Something with parameters that are known.
     Function(Function<'a>),
-    /// A class: a call makes an instance.
-    Class(&'a StmtClassDef),
+    /// A class: a call makes an instance, which can itself be called where that is known.
+    Class(&'a StmtClassDef, Option<Function<'a>>),
     /// From another module; its dotted name.
     Imported(String),
     /// No function for certain; what it is, with its article.
@@ -139,26 +139,10 @@ impl<'a> Names<'a> {
     /// What a call of `callee` gives: known for a simple class of this file that has a `__call__`.
     fn instance(&self, callee: &Expr) -> Binding<'a> {
         let possible = callee.as_name_expr().map(|name| self.possible(&name.id)).unwrap_or_default();
-        let [(Binding::Class(class), _)] = possible.as_slice() else {
-            return Binding::Unclear("made by a call".to_owned());
-        };
-        let inherits = class.arguments.as_ref().is_some_and(|arguments| !arguments.is_empty());
-        let defines =
-            |statement: &&'a Stmt, name: &str| statement.as_function_def_stmt().is_some_and(|function| function.name.as_str() == name);
-        let calls: Vec<&'a Stmt> = class.body.iter().filter(|statement| defines(statement, "__call__")).collect();
-        let is_simple = class.body.iter().all(|statement| match statement {
-            Stmt::FunctionDef(function) => function.name.as_str() != "__new__",
-            Stmt::Assign(assign) => {
-                assign.targets.iter().all(|target| target.as_name_expr().is_some_and(|name| name.id.as_str() != "__call__"))
-            }
-            Stmt::Pass(_) | Stmt::Expr(_) | Stmt::AnnAssign(_) => true,
-            _ => false,
-        });
-        match calls.as_slice() {
-            [Stmt::FunctionDef(call)] if is_simple && !inherits && class.decorator_list.is_empty() && is_method(call) => {
-                Binding::Function(Function { bound: true, ..plain(call) })
-            }
-            _ => Binding::Unclear(format!("an instance of the class `{}`", shown(&class.name))),
+        match possible.as_slice() {
+            [(Binding::Class(_, Some(call)), _)] => Binding::Function(call.clone()),
+            [(Binding::Class(class, None), _)] => Binding::Unclear(format!("an instance of the class `{}`", shown(&class.name))),
+            _ => Binding::Unclear("made by a call".to_owned()),
         }
     }
 
@@ -190,6 +174,28 @@ impl<'a> Names<'a> {
             _ => None,
         }
     }
+}
+
+/// What a `class` binds its name to.
+pub(super) fn class(class: &StmtClassDef) -> Binding<'_> {
+    let inherits = class.arguments.as_ref().is_some_and(|arguments| !arguments.is_empty());
+    let is_simple = class.body.iter().all(|statement| match statement {
+        Stmt::FunctionDef(function) => function.name.as_str() != "__new__",
+        Stmt::Assign(assign) => {
+            assign.targets.iter().all(|target| target.as_name_expr().is_some_and(|name| name.id.as_str() != "__call__"))
+        }
+        Stmt::Pass(_) | Stmt::Expr(_) | Stmt::AnnAssign(_) => true,
+        _ => false,
+    });
+    let methods = class.body.iter().filter_map(Stmt::as_function_def_stmt);
+    let calls: Vec<&StmtFunctionDef> = methods.filter(|function| function.name.as_str() == "__call__").collect();
+    let call = match calls.as_slice() {
+        [call] if is_simple && !inherits && class.decorator_list.is_empty() && is_method(call) => {
+            Some(Function { bound: true, ..plain(call) })
+        }
+        _ => None,
+    };
+    Binding::Class(class, call)
 }
 
 fn plain(function: &StmtFunctionDef) -> Function<'_> {

@@ -27,7 +27,10 @@ use crate::fault::Fault;
 /// Where a Python model has its code, in the model's folder.
 pub const FUNC_MAIN: &str = "src/func_main.py";
 
-/// How many breaches one error names.
+/// How many signatures and parameters are looked at, and how many sentences are said. All of them come from strangers, and each costs the others.
+const SIGNATURES_MAX: usize = 1_000;
+const PARAMETERS_MAX: usize = 1_000;
+const WARNINGS_MAX: usize = 20;
 const BREACHES_MAX: usize = 10;
 
 /// Why the code cannot serve the contract.
@@ -45,7 +48,7 @@ pub enum CodeError {
     /// A signature without a function that takes its inputs.
     #[error("{}", texts(.breaches))]
     Broken {
-        /// What is wrong, at least one, in the order of the contract's signatures.
+        /// What is wrong: at least one, the first ten, in the order of the contract's signatures.
         breaches: Vec<Breach>,
     },
 }
@@ -76,11 +79,7 @@ impl Failure for CodeError {
 }
 
 fn texts(breaches: &[Breach]) -> String {
-    let mut texts: Vec<String> = breaches.iter().take(BREACHES_MAX).map(|breach| breach.text.clone()).collect();
-    if breaches.len() > BREACHES_MAX {
-        texts.push(format!("and {} more signatures", breaches.len() - BREACHES_MAX));
-    }
-    texts.join("\n")
+    breaches.iter().map(|breach| breach.text.as_str()).collect::<Vec<&str>>().join("\n")
 }
 
 /// Compares the code in `source` with `contract`; messages call it `file`. Gives what cannot be told or will surprise, a sentence each.
@@ -91,8 +90,17 @@ pub fn check(source: &[u8], file: &str, contract: &Contract, python: Option<(u8,
         let code = Code { file, text, names: python_names::read(suite) };
         let mut warnings = Vec::new();
         let mut breaches = Vec::new();
-        for signature in &contract.signatures {
+        if contract.signatures.len() > SIGNATURES_MAX {
+            warnings.push(format!(
+                "{file}: the contract has {} signatures; the first {SIGNATURES_MAX} are looked at",
+                contract.signatures.len()
+            ));
+        }
+        for signature in contract.signatures.iter().take(SIGNATURES_MAX) {
             breaches.extend(code.judge(signature, &mut warnings));
+            if breaches.len() == BREACHES_MAX {
+                break;
+            }
         }
         if breaches.is_empty() { Ok(warnings) } else { Err(CodeError::Broken { breaches }) }
     };
@@ -132,6 +140,10 @@ impl Code<'_> {
             possible.into_iter().map(|(binding, offset)| (outcome(&binding, signature), offset)).collect();
         let name = shown(&signature.name);
         let mut told = |offset: usize, sentence: &str| {
+            // A place costs a look at the whole text.
+            if warnings.len() == WARNINGS_MAX {
+                return;
+            }
             let warning = format!("{}: `{name}` {sentence}", self.place(offset));
             if !warnings.contains(&warning) {
                 warnings.push(warning);
@@ -155,10 +167,14 @@ impl Code<'_> {
             _ => None,
         });
         if let Some(why) = self.may_be_made(&signature.name, last.is_some()) {
-            warnings.push(match &last {
-                Some((mismatch, offset)) => format!("{}: `{name}` {}, unless it is changed: {why}", self.place(*offset), mismatch.problem),
-                None => format!("{}: no function `{name}` is defined, but it may be made: {why}", self.file),
-            });
+            if warnings.len() < WARNINGS_MAX {
+                warnings.push(match &last {
+                    Some((mismatch, offset)) => {
+                        format!("{}: `{name}` {}, unless it is changed: {why}", self.place(*offset), mismatch.problem)
+                    }
+                    None => format!("{}: no function `{name}` is defined, but it may be made: {why}", self.file),
+                });
+            }
             return None;
         }
         Some(match last {
@@ -209,7 +225,7 @@ impl Code<'_> {
 fn outcome(binding: &Binding<'_>, signature: &Signature) -> Outcome {
     let function = match binding {
         Binding::Function(function) => function,
-        Binding::Class(_) => return Outcome::Unclear("is a class, and a call makes an instance, not an answer".to_owned()),
+        Binding::Class(..) => return Outcome::Unclear("is a class, and a call makes an instance, not an answer".to_owned()),
         Binding::Imported(path) => return Outcome::Unclear(format!("is imported (`{}`)", shown(path))),
         Binding::Unclear(why) => return Outcome::Unclear(format!("is {why}").replacen("is may", "may", 1)),
         Binding::Absent => return Outcome::Absent,
@@ -218,6 +234,9 @@ fn outcome(binding: &Binding<'_>, signature: &Signature) -> Outcome {
             return Outcome::Fails(Mismatch { problem: format!("is {what}, and no function"), remedy });
         }
     };
+    if function.parameters.is_some_and(|parameters| parameters.len() > PARAMETERS_MAX) {
+        return Outcome::Unclear(format!("has more than {PARAMETERS_MAX} parameters"));
+    }
     if let Some(name) = python_call::twice(function) {
         let problem = format!("has the parameter `{}` twice, which Python refuses", shown(name));
         return Outcome::Fails(Mismatch { problem, remedy: "rename one of the two".to_owned() });

@@ -15,6 +15,7 @@ use ruff_python_ast::StmtImportFrom;
 use ruff_python_ast::StmtTry;
 use ruff_text_size::Ranged;
 
+use super::python_binding;
 use super::python_binding::Binding;
 use super::python_dynamic;
 use crate::contract::contract::shown;
@@ -117,7 +118,7 @@ impl<'a> Names<'a> {
                 let binding = self.function(function);
                 self.bind(&function.name, binding, function.name.start().to_usize(), certain);
             }
-            Stmt::ClassDef(class) => self.bind(&class.name, Binding::Class(class), class.name.start().to_usize(), certain),
+            Stmt::ClassDef(class) => self.bind(&class.name, python_binding::class(class), class.name.start().to_usize(), certain),
             Stmt::Assign(assign) => {
                 let bindings = self.value(&assign.value);
                 assign.targets.iter().for_each(|target| self.target(target, &bindings, certain));

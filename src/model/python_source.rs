@@ -51,7 +51,7 @@ pub enum SourceError {
         /// What to do about it.
         hint: Option<String>,
     },
-    /// Bytes that are no text in the encoding that Python takes them for.
+    /// Bytes in the code that are no text in the encoding that Python takes them for.
     #[error("{}", .at.with("the text is not UTF-8, which Python takes it for"))]
     NotUtf8 {
         /// Where.
@@ -100,8 +100,8 @@ pub(super) fn with_tree<T>(
     if bytes.len() > PYTHON_BYTES_MAX {
         return unread(format!("the file is {} bytes long and is not read; at most {PYTHON_BYTES_MAX} are", bytes.len()));
     }
-    let text = match decode(bytes, file)? {
-        Decoded::Text(text) => text,
+    let (text, no_utf8) = match decode(bytes, file)? {
+        Decoded::Text(text, no_utf8) => (text, no_utf8),
         Decoded::Unknown(encoding) => return unread(format!("the encoding `{}` is not known here", shown(&encoding))),
     };
     if is_too_much(&text) {
@@ -110,6 +110,9 @@ pub(super) fn with_tree<T>(
     stacker::grow(STACK_BYTES, || {
         let version = python.map_or(PythonVersion::latest(), |(major, minor)| PythonVersion { major, minor });
         let parsed = parse_unchecked(&text, ParseOptions::from(Mode::Module).with_target_version(version));
+        if let Some(offset) = no_utf8.into_iter().find(|offset| !is_in_comment(parsed.tokens(), *offset)) {
+            return Err(SourceError::NotUtf8 { at: TextPlace::new(file, &text, offset) });
+        }
         if let Some(error) = parsed.errors().iter().min_by_key(|error| error.location.start()) {
             return Err(syntax_error(file, &text, error));
         }
@@ -130,9 +133,10 @@ pub(super) fn with_tree<T>(
     })
 }
 
-/// The text, with lines that end in `\n`.
 enum Decoded {
-    Text(String),
+    /// The text, with lines that end in `\n`, and where in it something stands that is no UTF-8.
+    Text(String, Vec<usize>),
+    /// It is in an encoding that is not known here.
     Unknown(String),
 }
 
@@ -146,19 +150,37 @@ fn decode(bytes: &[u8], file: &str) -> Result<Decoded, SourceError> {
     if let Some(offset) = bytes.iter().position(|byte| *byte == 0) {
         return Err(SourceError::ZeroByte { at: place(offset) });
     }
-    let text = match (std::str::from_utf8(bytes), cookie(bytes).filter(|_| marked.is_none()).as_deref()) {
+    let text = match cookie(bytes).filter(|_| marked.is_none()).as_deref() {
         // What is ASCII is the same in every encoding that Python takes for source.
-        (Ok(text), _) if text.is_ascii() => text.to_owned(),
-        (utf8, None | Some("utf-8" | "utf8" | "utf-8-sig")) => match utf8 {
-            Ok(text) => text.to_owned(),
-            Err(error) => return Err(SourceError::NotUtf8 { at: place(error.valid_up_to()) }),
-        },
-        (_, Some("latin-1" | "latin1" | "latin" | "l1" | "iso-8859-1" | "iso8859-1")) => {
-            bytes.iter().map(|byte| char::from(*byte)).collect()
-        }
-        (_, Some(other)) => return Ok(Decoded::Unknown(other.to_owned())),
+        _ if bytes.is_ascii() => String::from_utf8_lossy(bytes).into_owned(),
+        None | Some("utf-8" | "utf8" | "utf-8-sig") => return Ok(utf8(bytes)),
+        Some("latin-1" | "latin1" | "latin" | "l1" | "iso-8859-1" | "iso8859-1") => bytes.iter().map(|byte| char::from(*byte)).collect(),
+        Some(other) => return Ok(Decoded::Unknown(other.to_owned())),
     };
-    Ok(Decoded::Text(text.replace("\r\n", "\n").replace('\r', "\n")))
+    Ok(Decoded::Text(one_line_end(&text), Vec::new()))
+}
+
+/// UTF-8 with a mark for each part that is none: CPython's tokenizer does not mind those in a comment.
+fn utf8(bytes: &[u8]) -> Decoded {
+    let (mut text, mut no_utf8) = (String::new(), Vec::new());
+    for chunk in bytes.utf8_chunks() {
+        text.push_str(&one_line_end(chunk.valid()));
+        if !chunk.invalid().is_empty() {
+            no_utf8.push(text.len());
+            text.push(char::REPLACEMENT_CHARACTER);
+        }
+    }
+    Decoded::Text(text, no_utf8)
+}
+
+fn one_line_end(text: &str) -> String {
+    text.replace("\r\n", "\n").replace('\r', "\n")
+}
+
+fn is_in_comment(tokens: &[Token], offset: usize) -> bool {
+    let begun = tokens.partition_point(|token| token.start().to_usize() <= offset);
+    let token = begun.checked_sub(1).map(|last| &tokens[last]);
+    token.is_some_and(|token| token.kind() == TokenKind::Comment && offset < token.end().to_usize())
 }
 
 /// The encoding that one of the first two lines names, in the form that Python compares (PEP 263).
@@ -312,11 +334,13 @@ fn mixed_indentation(text: &str, tokens: &[Token]) -> Option<usize> {
                 _ => return None,
             };
         }
+        let depth = blocks.len();
         while blocks.last().is_some_and(|block| columns.0 < block.0) {
             blocks.pop();
         }
         let block = blocks.last().copied().unwrap_or_default();
-        if columns.0.cmp(&block.0) != columns.1.cmp(&block.1) {
+        let is_of_no_block = blocks.len() < depth && columns.0 != block.0;
+        if is_of_no_block || columns.0.cmp(&block.0) != columns.1.cmp(&block.1) {
             return Some(offset);
         }
         if columns.0 > block.0 {

@@ -180,6 +180,7 @@ const CASES: &[(&str, &[&str], Verdict)] = &[
     ("def infer(x): (1]", &["x"], Refused),
     ("def infer(x):\n    return f'{x!r:>{10}} {x=}'", &["x"], Silent),
     ("if 1:\n\tdef infer(x):\n\t    pass\n\tz = 1", &["x"], Silent),
+    ("def infer(x):\n\tif x:\n\t\tpass\n      return 1", &["x"], Refused),
     ("if 1:\n        if 1:\n\t    def infer(x): pass", &["x"], Refused),
     ("if 1:\n    def infer(x): pass\n\n\t# comment\n  # another\n    z = (1,\n\t2)", &["x"], Silent),
     ("if 1:\n    def infer(x): pass\n  # comment\n   \\\n z = 1", &["x"], Refused),
@@ -291,8 +292,8 @@ fn what_is_no_python_3_is_shown_with_its_line() {
     assert!(remedy.unwrap().contains("Python 2"));
     let (text, _) = refused(b"x = 1\n\0", &infer);
     assert!(text.starts_with("src/func_main.py:2:1: a zero byte"), "{text}");
-    let (text, remedy) = refused(b"# caf\xe9\ndef infer(x): pass\n", &infer);
-    assert!(text.starts_with("src/func_main.py:1:6: the text is not UTF-8"), "{text}");
+    let (text, remedy) = refused(b"# caf\xe9\nx = 'caf\xe9'\ndef infer(x): pass\n", &infer);
+    assert!(text.starts_with("src/func_main.py:2:9: the text is not UTF-8"), "{text}");
     assert!(remedy.unwrap().contains("latin-1"));
     let utf16: Vec<u8> = "def infer(x): pass".encode_utf16().flat_map(u16::to_le_bytes).collect();
     let (_, remedy) = refused(&utf16, &infer);
@@ -307,6 +308,8 @@ fn other_encodings_are_read_where_they_are_known() {
     let infer = contract(&[("infer", &["x"])]);
     let check = |source: &[u8]| check(source, FUNC_MAIN, &infer, None);
     assert_eq!(check(b"#!/usr/bin/python\n# -*- coding: latin-1 -*-\n# caf\xe9\ndef infer(x): pass\n").unwrap(), Vec::<String>::new());
+    // Python does not mind what stands in a comment.
+    assert_eq!(check(b"def infer(x): pass  # caf\xe9\r\n").unwrap(), Vec::<String>::new());
     assert_eq!(check(b"# vim: set fileencoding=cp1251 :\ndef infer(x): pass\n").unwrap(), Vec::<String>::new());
     let warnings = check(b"# coding: koi8-r\n# \xe9\ndef infer(x): pass\n").unwrap();
     assert!(warnings[0].contains("`koi8-r`"), "{warnings:?}");
