@@ -82,6 +82,17 @@ fn texts(breaches: &[Breach]) -> String {
     breaches.iter().map(|breach| breach.text.as_str()).collect::<Vec<&str>>().join("\n")
 }
 
+/// Whether a model of this type is one whose code this file looks at: `python:3.11`, or `python` alone.
+pub fn is_python(model_type: &str) -> bool {
+    model_type.split(':').next() == Some("python")
+}
+
+/// Major and minor of a version as runtimes and model types write it (`3.11`, `3.11.2`), for [`check`].
+pub fn python_version(text: &str) -> Option<(u8, u8)> {
+    let mut parts = text.split('.').map(|part| part.parse().ok());
+    Some((parts.next()??, parts.next()??))
+}
+
 /// Compares the code in `source` with `contract`; messages call it `file`. Gives what cannot be told or will surprise, a sentence each.
 ///
 /// `python` is the version (major, minor) that will run the code, where it is known: then its syntax is compared with that version too.
@@ -210,7 +221,7 @@ impl Code<'_> {
         let remedy = if !python_call::is_identifier(&signature.name) {
             format!("`{name}` is no name for a function: rename the signature in the contract")
         } else if let Some(meant) = python_call::meant(&signature.name, &functions) {
-            format!("did you mean `{meant}`? Rename the function or the signature")
+            format!("if `{meant}` is meant, rename it, or the signature")
         } else {
             format!("write `{}`, or name the signature after the function that answers it", python_call::definition(signature))
         };
@@ -253,5 +264,18 @@ fn outcome(binding: &Binding<'_>, signature: &Signature) -> Outcome {
             Gives::Coroutine => Some("is `async`, and the runtime awaits nothing: it will get a coroutine, not an answer".to_owned()),
             Gives::Generator => Some("is a generator (it has a `yield`): the runtime will get that, not an answer".to_owned()),
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_and_types_are_read() {
+        assert!(is_python("python") && is_python("python:3.6") && !is_python("pythonic:3") && !is_python("tensorflow:1.7.0"));
+        for (text, version) in [("3.11", Some((3, 11))), ("3.6.1", Some((3, 6))), ("3", None), ("", None), ("3.x", None), ("3.999", None)] {
+            assert_eq!(python_version(text), version, "{text}");
+        }
     }
 }

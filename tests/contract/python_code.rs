@@ -261,7 +261,7 @@ fn a_missing_function_names_those_that_there_are_and_the_one_that_was_meant() {
         (
             "src/func_main.py has no function `infer`, which the contract's signature of that name calls; it has `load`, `infre`"
                 .to_owned(),
-            Some("did you mean `infre`? Rename the function or the signature".to_owned())
+            Some("if `infre` is meant, rename it, or the signature".to_owned())
         )
     );
     let (text, remedy) = refused(b"x = 1\n", &contract(&[("infer", &["x", "y"])]));
