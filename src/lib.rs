@@ -253,6 +253,24 @@ pub mod model {
     /// What wrote these files, and the contract that they imply.
     pub mod framework;
 
+    /// The bytes of a Python file -> its syntax tree.
+    pub mod python_source;
+
+    /// What in a Python module binds names out of sight.
+    pub mod python_dynamic;
+
+    /// What a Python name is bound to, to a caller.
+    pub mod python_binding;
+
+    /// A Python module's tree -> what its names may be.
+    pub mod python_names;
+
+    /// Whether a function takes a call with these inputs.
+    pub mod python_call;
+
+    /// Does a Python model's code keep its contract?
+    pub mod python_code;
+
     /// Files and what was said about them -> a model that can be built.
     pub mod intake;
 

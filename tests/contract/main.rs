@@ -7,6 +7,8 @@
 
 mod arbitrary;
 mod compare;
+mod foreign_models;
+mod fuzz_corpus;
 mod given;
 mod golden;
 mod inline;
@@ -15,7 +17,7 @@ mod made_up;
 mod onnx_models;
 mod properties;
 mod protoc;
+mod python_code;
 mod sample;
-mod foreign_models;
 mod saved_models;
 mod spark_models;
