@@ -4,4 +4,5 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that meets what it does not expect has failed")]
 
+mod saved_model_limits;
 mod saved_models;
