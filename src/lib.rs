@@ -100,6 +100,9 @@ pub mod contract {
     /// What a reader of a framework's file gives.
     pub mod reading;
 
+    /// What a file is that is not the model it should be.
+    pub mod file_kind;
+
     /// A text of any size, byte by byte, each with its place.
     pub mod text_source;
 
@@ -117,6 +120,12 @@ pub mod contract {
 
     /// TensorFlow's saved_model.pbtxt -> Contract.
     pub mod saved_model_text;
+
+    /// The types of ONNX, and what a contract says of each.
+    pub mod onnx_type;
+
+    /// ONNX models -> Contract.
+    pub mod onnx;
 
     /// What differs between a contract that was given and one that was read.
     pub mod compare;

@@ -9,6 +9,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
+use lamina::contract::onnx;
 use lamina::contract::saved_model;
 use lamina::contract::saved_model_meta::Tags;
 use lamina::contract::saved_model_text;
@@ -129,6 +130,7 @@ pub fn measure(reader: &str, file: &Path) -> io::Result<Value> {
     let read = match reader {
         "saved_model" => saved_model::read(source, size_bytes, &Tags::default()).map_err(io::Error::other),
         "saved_model_text" => saved_model_text::read(source, size_bytes, &Tags::default()).map_err(io::Error::other),
+        "onnx" => onnx::read(source, size_bytes).map_err(io::Error::other),
         _ => Err(io::Error::other(format!("no reader `{reader}`"))),
     };
     let time_ns = began.elapsed().as_nanos() as u64;

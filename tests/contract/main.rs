@@ -4,5 +4,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that meets what it does not expect has failed")]
 
+mod made_up;
+mod onnx_models;
 mod saved_model_limits;
 mod saved_models;
