@@ -40,14 +40,14 @@ pub fn saved_model(file: &Path, weights_bytes: u64) -> io::Result<()> {
     write(file, [number(1, 1), message(2, graph.into_iter().flatten())].into_iter().flatten())
 }
 
-/// The same in text; a zero is four bytes of it.
-pub fn saved_model_text(file: &Path, weights_bytes: u64) -> io::Result<()> {
+/// The same in text, most of it one string; a zero is four bytes of it.
+pub fn saved_model_text(file: &Path, text_bytes: u64) -> io::Result<()> {
     let mut file = BufWriter::new(File::create(file)?);
     file.write_all(b"saved_model_schema_version: 1\nmeta_graphs {\n")?;
     file.write_all(b"  meta_info_def {\n    tags: \"serve\"\n    tensorflow_version: \"2.21.0\"\n  }\n  graph_def {\n    node {\n")?;
     file.write_all(b"      attr { key: \"value\" value { tensor { dtype: DT_FLOAT tensor_content: \"")?;
     let zeros = b"\\000".repeat(1 << 14);
-    for _ in 0..weights_bytes / zeros.len() as u64 {
+    for _ in 0..text_bytes / zeros.len() as u64 {
         file.write_all(&zeros)?;
     }
     file.write_all(b"\" } } }\n    }\n  }\n  signature_def {\n    key: \"serving_default\"\n    value {\n")?;

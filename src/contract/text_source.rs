@@ -59,34 +59,34 @@ impl<R: Read> TextSource<R> {
 
     /// Passes the byte that was looked at.
     pub(super) fn pass(&mut self) {
-        if let Some(byte) = self.buffer[..self.end].get(self.next).copied() {
-            self.next += 1;
-            self.count(byte);
-        }
+        self.pass_bytes((self.end - self.next).min(1));
     }
 
-    /// Passes every byte up to the first that is not `wanted`, or the end.
-    pub(super) fn pass_while(&mut self, wanted: impl Fn(u8) -> bool) -> io::Result<()> {
-        while self.peek()?.is_some_and(&wanted) {
-            // Most of a large text is passed here: the rest of the buffer without looking for its end at every byte.
-            while self.next < self.end && wanted(self.buffer[self.next]) {
-                self.count(self.buffer[self.next]);
-                self.next += 1;
+    /// Passes every byte up to the first that is not `wanted`, or the end; `wanted` is asked once for each.
+    pub(super) fn pass_while(&mut self, mut wanted: impl FnMut(u8) -> bool) -> io::Result<()> {
+        while self.peek()?.is_some() {
+            let rest = &self.buffer[self.next..self.end];
+            let stop = rest.iter().position(|byte| !wanted(*byte));
+            self.pass_bytes(stop.unwrap_or(rest.len()));
+            if stop.is_some() {
+                break;
             }
         }
         Ok(())
     }
 
-    fn count(&mut self, byte: u8) {
-        match byte {
-            b'\n' => {
-                self.line += 1;
-                self.column = 1;
-            }
-            // The bytes of a character after its first.
-            0x80..0xc0 => {}
-            _ => self.column += 1,
+    /// Passes so many bytes of the buffer, and counts lines and columns.
+    fn pass_bytes(&mut self, count: usize) {
+        let passed = &self.buffer[self.next..self.next + count];
+        let line_at = passed.iter().rposition(|byte| *byte == b'\n');
+        if let Some(at) = line_at {
+            self.line += passed[..at].split(|byte| *byte == b'\n').count();
+            self.column = 1;
         }
+        // The bytes of a character after its first count for nothing.
+        let begins = |byte: &&u8| !matches!(byte, 0x80..0xc0);
+        self.column += passed[line_at.map_or(0, |at| at + 1)..].iter().filter(begins).count();
+        self.next += count;
     }
 
     /// Where the next byte is.

@@ -12,7 +12,7 @@ use lamina::contract::saved_model_text;
 use lamina::contract::text_source::BUFFER_BYTES;
 use lamina::fault::{Failure, Fault, one_line};
 
-use super::made_up::{HugeFile, Part, message, varint};
+use super::made_up::{HugeFile, Numbers, Part, message, varint};
 
 fn read_bytes(bytes: &[u8]) -> Result<Reading, SavedModelError> {
     read(Cursor::new(bytes), bytes.len() as u64, &Tags::default())
@@ -189,4 +189,21 @@ fn a_text_that_only_grows_in_memory_is_refused() {
     assert!(text.ends_with(": messages are nested deeper than 100 levels"), "{text}");
     let text = read(b"meta_graphs { signature_def { value { inputs { value ", b"{ composite_tensor { components ", 1 << 10);
     assert!(text.ends_with(": messages are nested deeper than 100 levels"), "{text}");
+}
+
+#[test]
+fn no_soup_of_the_texts_own_words_is_a_panic_or_a_hang() {
+    let words = "meta_graphs signature_def inputs outputs key value dtype DT_FLOAT tensor_shape dim size -1 unknown_rank true meta_info_def \
+                 tags composite_tensor components { } { } < > [ ] : : , ; \"a\" 'b' ' \" \\ # - 0x [a.b/c] ü \u{0}";
+    let words: Vec<&str> = words.split(' ').collect();
+    let mut numbers = Numbers(0x2545_f491_4f6c_dd1d);
+    for _ in 0..20_000 {
+        let blank = [" ", "\n", ""][numbers.below(3)];
+        let text: Vec<&str> = (0..numbers.below(60)).map(|_| words[numbers.below(words.len())]).collect();
+        let text = format!("meta_graphs {{ {}", text.join(blank));
+        match saved_model_text::read(Cursor::new(&text), text.len() as u64, &Tags::default()) {
+            Ok(reading) => reading.contract.validate().unwrap(),
+            Err(error) => assert!(one_line(&error).lines().count() <= 4, "{text:?}"),
+        }
+    }
 }
