@@ -82,17 +82,29 @@ pub mod contract {
     /// A place in a text, shown with its line.
     pub mod text_place;
 
+    /// The words of a contract's text before 0.1.0.
+    pub mod text_eras;
+
     /// prototxt -> Contract, errors with line and column.
     pub mod text;
 
+    /// Where in a prototxt a name is doubled.
+    pub mod text_names;
+
     /// Contract -> prototxt.
     pub mod print;
+
+    /// Contract -> a table for people.
+    pub mod table;
 
     /// The third dialect's messages.
     pub mod bare_signature;
 
     /// Contract <-> protobin, three dialects.
     pub mod wire;
+
+    /// Contract -> the YAML of serving.yaml.
+    pub mod yaml;
 
     /// Protobuf in a file of any size, without loading it.
     pub mod walker;
@@ -127,11 +139,77 @@ pub mod contract {
     /// ONNX models -> Contract.
     pub mod onnx;
 
+    /// Two lists of named things side by side.
+    pub mod pairs;
+
+    /// The metadata file of one saved Spark stage.
+    pub mod spark_metadata;
+
+    /// Which columns each of Spark's stages reads and adds.
+    pub mod spark_stages;
+
+    /// The columns of Spark's stages -> fields.
+    pub mod spark_columns;
+
+    /// A saved Spark pipeline -> Contract.
+    pub mod spark;
+
+    /// Keras' .h5 and .keras -> Contract.
+    pub mod keras;
+
+    /// The config out of an .h5 file.
+    mod keras_hdf5;
+
+    /// The config out of a .keras archive.
+    mod keras_source;
+
+    /// The config's JSON as layers and calls.
+    mod keras_model;
+
+    /// Which call needs which.
+    mod keras_calls;
+
+    /// What a model takes.
+    mod keras_sequential;
+
+    /// What comes out of a model, call by call.
+    mod keras_graph;
+
+    /// Tensors and arguments, as far as they are known.
+    mod keras_tensor;
+
+    /// Shapes through layers: the table.
+    mod keras_layers;
+
+    /// Shapes through convolutions and pooling.
+    mod keras_spatial;
+
+    /// Shapes through layers of several inputs.
+    mod keras_merging;
+
+    /// Shapes through recurrent layers.
+    mod keras_recurrent;
+
+    /// Shapes through layers that encode categories.
+    mod keras_encoding;
+
     /// What differs between a contract that was given and one that was read.
     pub mod compare;
 
+    /// Whom a change of a contract breaks, and why.
+    pub mod verdict;
+
+    /// What changed between two contracts of one model.
+    pub mod change;
+
+    /// Which changes are let through.
+    pub mod gate;
+
     /// A tensor's values as JSON.
     pub mod tensor;
+
+    /// A tensor <-> the third dialect's message.
+    pub mod bare_tensor;
 
     /// An example request that fits a signature.
     pub mod sample;
@@ -145,11 +223,23 @@ pub mod model {
     /// What a model may be called.
     pub mod name;
 
+    /// A YAML text as nodes with their places.
+    pub mod yaml_tree;
+
     /// The one door for YAML.
     pub mod yaml;
 
+    /// A mapping of a YAML file, by its keys.
+    pub mod yaml_section;
+
+    /// A contract inside serving.yaml -> Contract.
+    pub mod inline_contract;
+
     /// `serving.yaml` of every era.
     pub mod definition;
+
+    /// A contract's file -> Contract; whether two agree.
+    pub mod contract_file;
 
     /// What wrote these files, and the contract that they imply.
     pub mod framework;
@@ -419,6 +509,9 @@ pub mod server {
 /// Floor 4: the command line.
 #[cfg(feature = "program")]
 pub mod cli {
+    /// What can be typed about contracts.
+    pub mod contract_args;
+
     /// What can be typed.
     pub mod args;
 
@@ -457,6 +550,15 @@ pub mod cli {
 
     /// `hs base`.
     pub mod base;
+
+    /// Contracts as users name them.
+    pub mod contract_source;
+
+    /// `hs contract check` and `diff`.
+    pub mod contract_judge;
+
+    /// `hs contract sample`.
+    pub mod contract_sample;
 
     /// `hs contract`.
     pub mod contract;

@@ -7,7 +7,7 @@
 use std::fmt;
 
 /// How much of the line is shown to the left and to the right of the place.
-pub(super) const EXCERPT_CHARACTERS_MAX: usize = 60;
+pub(crate) const EXCERPT_CHARACTERS_MAX: usize = 60;
 
 /// A place in a text, with its line.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,14 +26,14 @@ pub struct TextPlace {
 
 impl TextPlace {
     /// The place `offset` bytes into a text that is in memory.
-    pub(super) fn new(file: &str, text: &str, offset: usize) -> TextPlace {
+    pub(crate) fn new(file: &str, text: &str, offset: usize) -> TextPlace {
         let (before, after) = text.split_at(text.floor_char_boundary(offset));
         let line_before = before.rsplit('\n').next().unwrap_or_default();
         TextPlace::in_line(file, before.matches('\n').count() + 1, line_before.chars().count() + 1, line_before, after)
     }
 
     /// The place between `before` and `after`, the ends of a line as far as they are at hand.
-    pub(super) fn in_line(file: &str, line: usize, column: usize, before: &str, after: &str) -> TextPlace {
+    pub(crate) fn in_line(file: &str, line: usize, column: usize, before: &str, after: &str) -> TextPlace {
         let skipped = before.chars().count().saturating_sub(EXCERPT_CHARACTERS_MAX);
         let left = before.chars().skip(skipped);
         let right = after.split(['\n', '\r']).next().unwrap_or_default().chars().take(EXCERPT_CHARACTERS_MAX);
@@ -42,8 +42,22 @@ impl TextPlace {
         TextPlace { file: file.to_owned(), line, column, excerpt, caret }
     }
 
+    /// The place at a line and a column, both from 1; past the end of either it is that end.
+    pub(crate) fn at(file: &str, text: &str, line: usize, column: usize) -> TextPlace {
+        let mut offset = 0;
+        for (number, content) in text.split_inclusive('\n').enumerate() {
+            if number + 1 == line {
+                let inside = content.trim_end_matches(['\n', '\r']).char_indices().nth(column.saturating_sub(1));
+                offset += inside.map_or(content.trim_end_matches(['\n', '\r']).len(), |(inside, _)| inside);
+                break;
+            }
+            offset += content.len();
+        }
+        TextPlace::new(file, text, offset)
+    }
+
     /// `problem` at this place, with the line and a caret below it.
-    pub(super) fn with(&self, problem: &str) -> String {
+    pub(crate) fn with(&self, problem: &str) -> String {
         let number = self.line.to_string();
         let margin = " ".repeat(number.len());
         let caret = " ".repeat(self.caret);
@@ -54,5 +68,19 @@ impl TextPlace {
 impl fmt::Display for TextPlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}:{}", self.file, self.line, self.column)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_and_a_column_are_the_offset_that_they_name() {
+        let text = "a: 1\r\nüb: [\n\nend";
+        for (line, column, offset) in [(1, 1, 0), (2, 2, 8), (2, 6, 12), (4, 1, 14), (4, 99, 17), (9, 1, 17), (1, 99, 4)] {
+            assert_eq!(TextPlace::at("f", text, line, column), TextPlace::new("f", text, offset), "{line}:{column}");
+        }
+        assert_eq!(TextPlace::at("f", text, 2, 2).with("no"), "f:2:2: no\n  |\n2 | üb: [\n  |  ^");
     }
 }

@@ -1,0 +1,113 @@
+//! What a model takes: input layers, and what stands for one in a Sequential that has none.
+//!
+//! Until Keras 2.3 a Sequential was saved without its input layer: the first layer's arguments have the shape, and the input is named for
+//! that layer (`dense_1_input`). A first layer may be a model itself, and in Keras 1 a Merge of several.
+//!
+//! What must stay true: the names are those by which Keras feeds the loaded model.
+
+use serde_json::Value;
+
+use super::contract::shown;
+use super::dtype::DataType;
+use super::keras::KerasError;
+use super::keras_graph::{Named, label, layer_dtype};
+use super::keras_model::{Layer, Model};
+use super::keras_tensor::{Arguments, Dims, Tensor, dims_of, policy_name};
+
+/// How deep first layers are followed into models.
+const DESCENT_MAX: usize = 32;
+
+/// The tensor that an input layer stands for.
+pub(super) fn declared(layer: &Layer) -> Result<Tensor, KerasError> {
+    let dims = shape(layer).ok_or_else(|| label(layer));
+    let dtype = match Arguments(layer.config).get(&["dtype"]) {
+        None => DataType::Float,
+        Some(value) => layer_dtype(layer).ok_or_else(|| KerasError::Dtype {
+            layer: shown(layer.name),
+            dtype: policy_name(value).map_or_else(|| shown(&value.to_string()), shown),
+        })?,
+    };
+    Ok(Tensor { dims, dtype: Ok(dtype) })
+}
+
+/// The shape in a layer's own arguments.
+fn shape(layer: &Layer) -> Option<Dims> {
+    let arguments = Arguments(layer.config);
+    if let Some(shape) = arguments.get(&["batch_input_shape", "batch_shape"]) {
+        return dims_of(shape);
+    }
+    // Without the batch: configs that were written by hand, or by other tools.
+    let rest = match arguments.get(&["input_shape", "shape"]) {
+        Some(shape) => dims_of(shape)?,
+        None => vec![Some(arguments.integer(&["input_dim"]).filter(|_| layer.class == "Dense")?)],
+    };
+    Some([vec![None], rest].concat())
+}
+
+/// What a model takes, by name, in its own order.
+pub(super) fn declared_inputs(model: &Model, era: u32, depth: usize) -> Result<Vec<Named>, KerasError> {
+    if depth > DESCENT_MAX {
+        return Err(KerasError::TooDeep);
+    }
+    if let Some(ends) = &model.ends {
+        let layer = |name: &str| model.layers.iter().find(|layer| layer.name == name);
+        let inputs = ends.inputs.iter().filter_map(|reference| layer(&reference.layer));
+        return inputs.map(|layer| Ok((layer.name.to_owned(), declared(layer)?))).collect();
+    }
+    let Some(first) = model.layers.first() else { return Err(KerasError::NoLayers { model: shown(model.name) }) };
+    match &first.model {
+        _ if first.class == "InputLayer" => return Ok(vec![(first.name.to_owned(), declared(first)?)]),
+        // Keras 1 takes the inputs of the first model for its own, Keras 2 makes one that is named for it.
+        Some(inner) => {
+            let mut inputs = declared_inputs(inner, era, depth + 1)?;
+            if let ([(name, _)], 2..) = (inputs.as_mut_slice(), era) {
+                *name = format!("{}_input", first.name);
+            }
+            return Ok(inputs);
+        }
+        None if first.class == "Merge" => {
+            let branches = first.inner.iter().filter_map(|branch| branch.model.as_ref());
+            let inputs: Result<Vec<Vec<Named>>, KerasError> = branches.map(|model| declared_inputs(model, era, depth + 1)).collect();
+            return inputs.map(|inputs| inputs.concat());
+        }
+        None => {}
+    }
+    let built = model.build_input_shape.and_then(|value| dims_of(value).filter(|_| !value.is_null()));
+    let dims = shape(first).or(built).ok_or_else(|| label(first));
+    let name = format!("{}_input", first.name);
+    Ok(vec![(name, Tensor { dims, dtype: layer_dtype(first).map_or(Ok(DataType::Float), Ok) })])
+}
+
+/// The text of a config's JSON as JSON has it: Python also writes `NaN`, `Infinity` and `-Infinity`, which become null.
+///
+/// None of them is a number that a shape hangs on.
+pub(super) fn without_python_numbers(text: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::with_capacity(text.len());
+    let (mut rest, mut in_string) = (text, false);
+    while let Some((&byte, after)) = rest.split_first() {
+        if in_string && byte == b'\\' {
+            let (escape, after) = rest.split_at(rest.len().min(2));
+            plain.extend_from_slice(escape);
+            rest = after;
+            continue;
+        }
+        in_string ^= byte == b'"';
+        let word = [&b"NaN"[..], b"-Infinity", b"Infinity"].into_iter().find(|word| !in_string && rest.starts_with(word));
+        match word {
+            Some(word) => {
+                plain.extend_from_slice(b"null");
+                rest = &rest[word.len()..];
+            }
+            None => {
+                plain.push(byte);
+                rest = after;
+            }
+        }
+    }
+    plain
+}
+
+/// The value of a config's text.
+pub(super) fn parse(text: &[u8]) -> Result<Value, serde_json::Error> {
+    serde_json::from_slice(text).or_else(|_| serde_json::from_slice(&without_python_numbers(text)))
+}

@@ -1,0 +1,133 @@
+//! Contracts read from Keras models, judged by Keras: `tests/models/keras/` has files and configs that Keras 1.2, 2.2, 2.15 and 3.15 wrote,
+//! and what each says of its own.
+
+use std::fs;
+use std::io::Cursor;
+use std::path::{Path, PathBuf};
+
+use lamina::contract::contract::{FieldKind, Shape};
+use lamina::contract::dtype::DataType;
+use lamina::contract::keras::{KerasError, read_archive, read_h5, read_json};
+use lamina::contract::reading::Reading;
+use lamina::contract::wire::{Dialect, decode, encode};
+use lamina::fault::Failure;
+use serde_json::{Value, json};
+
+pub fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models/keras")
+}
+
+/// The name of each model, its file's bytes, and whether it is an archive.
+pub fn files() -> Vec<(String, Vec<u8>, bool)> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap()).filter(|entry| entry.path().is_dir()) {
+        let name = entry.file_name().to_str().unwrap().to_owned();
+        let archive = name.ends_with("_keras");
+        let file = entry.path().join(if archive { "model.keras" } else { "model.h5" });
+        files.push((name, fs::read(file).unwrap(), archive));
+    }
+    files.sort();
+    assert!(files.len() >= 15, "{} models", files.len());
+    files
+}
+
+pub fn read(bytes: &[u8], archive: bool) -> Result<Reading, KerasError> {
+    let source = Cursor::new(bytes.to_vec());
+    if archive { read_archive(source) } else { read_h5(source, bytes.len() as u64) }
+}
+
+/// Keras repeats the names of a layer's outputs in versions 1 and 3, where version 2 numbers them as we do.
+fn numbered(mut fields: Value) -> Value {
+    let mut taken: Vec<String> = Vec::new();
+    for field in fields.as_array_mut().unwrap() {
+        let name = field["name"].as_str().unwrap().to_owned();
+        let free = (0..).map(|count| if count == 0 { name.clone() } else { format!("{name}_{count}") }).find(|name| !taken.contains(name));
+        field["name"] = json!(free.as_ref().unwrap());
+        field["profile"] = json!("NONE");
+        taken.extend(free);
+    }
+    fields
+}
+
+#[track_caller]
+fn is_expected(reading: &Reading, expected: &Value, name: &str) {
+    let signatures = serde_json::to_value(&reading.contract.signatures).unwrap();
+    let (inputs, outputs) = (numbered(expected["inputs"].clone()), numbered(expected["outputs"].clone()));
+    assert_eq!(signatures, json!([{"name": "infer", "inputs": inputs, "outputs": outputs}]), "{name}");
+    let encoded = encode(&reading.contract, Dialect::V1).unwrap();
+    assert_eq!(decode(&encoded.bytes, None).unwrap(), (reading.contract.clone(), Dialect::V1), "{name}");
+}
+
+#[test]
+fn every_file_has_the_contract_that_keras_says() {
+    for (name, bytes, archive) in files() {
+        let expected: Value = serde_json::from_slice(&fs::read(folder().join(&name).join("expected.json")).unwrap()).unwrap();
+        let reading = read(&bytes, archive).unwrap();
+        assert_eq!(reading.model_type, format!("keras:{}", expected["keras_version"].as_str().unwrap()), "{name}");
+        if !name.contains("custom") {
+            is_expected(&reading, &expected, &name);
+            assert_eq!(reading.warnings, [""; 0], "{name}");
+        }
+    }
+}
+
+/// What Keras 3 reports and does not give: the scores of an attention whose value is longer than its query.
+const MISREPORTED: [(&str, usize, [i64; 4]); 1] = [("multi_head_attention_scores", 1, [-1, 2, 5, 6])];
+
+#[test]
+fn every_layer_has_the_shape_and_dtype_that_keras_says() {
+    let mut seen = 0;
+    let mut wrong = Vec::new();
+    for era in ["1", "2_2", "2", "3"] {
+        let lines = fs::read_to_string(folder().join(format!("zoo_keras_{era}.jsonl"))).unwrap();
+        for line in lines.lines() {
+            let mut line: Value = serde_json::from_str(line).unwrap();
+            let name = format!("{era}: {}", line["name"].as_str().unwrap());
+            for (misreported, output, dims) in MISREPORTED {
+                if name == format!("3: {misreported}") {
+                    line["expected"]["outputs"][output]["shape"]["dims"] = json!(dims);
+                }
+            }
+            seen += 1;
+            match std::panic::catch_unwind(|| {
+                let reading = read_json(line["config"].to_string().as_bytes()).unwrap();
+                is_expected(&reading, &line["expected"], &name);
+                assert_eq!(reading.warnings, [""; 0], "{name}");
+            }) {
+                Ok(()) => {}
+                Err(_) => wrong.push(name),
+            }
+        }
+    }
+    assert!(seen > 400, "{seen} models");
+    assert_eq!(wrong, [""; 0]);
+}
+
+#[test]
+fn what_only_code_knows_is_any_shape_with_a_warning() {
+    let all = files();
+    for (name, bytes, archive) in all.iter().filter(|(name, ..)| name.contains("custom")) {
+        let reading = read(bytes, *archive).unwrap();
+        let outputs = &reading.contract.signatures[0].outputs;
+        assert_eq!((&outputs[0].shape, &outputs[1].shape), (&Shape::Any, &Shape::Any), "{name}");
+        assert!(outputs.iter().all(|output| output.kind == FieldKind::Dtype(DataType::Float)), "{name}");
+        assert_eq!(
+            reading.warnings[0],
+            "infer.outputs.doubled has any shape: what the layer `doubled` (Lambda) gives is not in the model's config"
+        );
+        eprintln!("{:?}", reading);
+    }
+}
+
+#[test]
+fn other_files_are_told_what_they_are() {
+    let weights = |major: u32| fs::read(folder().join(format!("weights_keras_{major}.weights.h5"))).unwrap();
+    for major in [2, 3] {
+        let error = read(&weights(major), false).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the HDF5 file has the weights of a Keras model, and not the model: it has no attribute `model_config`"
+        );
+        assert_eq!(error.remedy().unwrap(), "save the whole model with `model.save(…)`, or add a contract.prototxt");
+    }
+}
