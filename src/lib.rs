@@ -130,6 +130,9 @@ pub mod contract {
     /// TensorFlow's saved_model.pb -> Contract.
     pub mod saved_model;
 
+    /// TensorFlow's saved_model.pbtxt -> Contract.
+    pub mod saved_model_text;
+
     /// The types of ONNX, and what a contract says of each.
     pub mod onnx_type;
 
@@ -189,9 +192,6 @@ pub mod contract {
 
     /// Shapes through layers that encode categories.
     mod keras_encoding;
-
-    /// TensorFlow's saved_model.pbtxt -> Contract.
-    pub mod saved_model_text;
 
     /// What differs between a contract that was given and one that was read.
     pub mod compare;

@@ -141,4 +141,3 @@ pub fn document(named: &NamedContract) -> Value {
     document["warnings"] = json!(named.warnings);
     document
 }
-

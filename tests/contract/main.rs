@@ -19,5 +19,6 @@ mod properties;
 mod protoc;
 mod python_code;
 mod sample;
+mod saved_model_limits;
 mod saved_models;
 mod spark_models;
