@@ -5,7 +5,6 @@
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 
-use prost::Message as _;
 use serde_json::json;
 
 use super::args::ModelArguments;
@@ -14,6 +13,7 @@ use super::contract_source;
 use super::say::Voice;
 use super::settings::Settings;
 use crate::contract::sample;
+use crate::contract::wire::Dialect;
 use crate::disk::atomic;
 use crate::fault::{Failure, Fault};
 
@@ -63,7 +63,7 @@ pub async fn run(
     for warning in &named.warnings {
         voice.warn(warning);
     }
-    let signature = sample::choose(&named.contract, signature)?;
+    let signature = sample::signature(&named.contract, signature)?;
     let bytes = match form {
         SampleForm::Json => {
             let inputs = sample::json(signature)?;
@@ -75,8 +75,8 @@ pub async fn run(
             }
             format!("{text}\n").into_bytes()
         }
-        SampleForm::Protobuf => sample::request(&named.contract.model_name, signature)?.encode_to_vec(),
-        SampleForm::ProtobufV3 => sample::request_v3(signature)?.encode_to_vec(),
+        SampleForm::Protobuf => sample::encoded(&named.contract.model_name, signature, Dialect::V1)?,
+        SampleForm::ProtobufV3 => sample::encoded(&named.contract.model_name, signature, Dialect::V3)?,
     };
     match out {
         Some(path) => {

@@ -112,7 +112,7 @@ pub async fn answer(arguments: &RunArguments, settings: &Settings, voice: &Voice
         return Ok((json!({"command": shown}), shown));
     }
     let contract = contract.ok_or_else(|| RunError::NoContract(arguments.what.clone()))?;
-    let signature = sample::choose(&contract, arguments.signature.as_deref())?;
+    let signature = sample::signature(&contract, arguments.signature.as_deref())?;
     let request = sample::request(&contract.model_name, signature)?;
     let inputs = sample::json(signature)?;
 
