@@ -271,6 +271,9 @@ pub mod model {
     /// Does a Python model's code keep its contract?
     pub mod python_code;
 
+    /// The contract that was given, the one that the model says, or none.
+    pub mod contract_choice;
+
     /// Files and what was said about them -> a model that can be built.
     pub mod intake;
 

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use super::ignore_rules::{IGNORE_FILE, IGNORE_FILE_BYTES_MAX, IgnoreError, IgnoreRules, OLD_CLIENT_FOLDER, Selected};
 use super::render::stamp;
 use crate::fault::{Failure, Fault};
-use crate::model::tree::Limits;
+use crate::model::tree::{Limits, Tree};
 use crate::oci::layer::{Content, EntryKind, LocalFile};
 use crate::oci::path::{PathError, TreePath};
 
