@@ -165,7 +165,7 @@ fn dense(call: &Call) -> Option<Dims> {
     Some(dims)
 }
 
-/// `abc,cd->abd` with `output_shape=(None, 5)`: what is open in the argument is taken from the input by its letter.
+/// `abc,cd->abd` with `output_shape=(None, 5)`: what is open in the argument comes from the input, by its letter; Keras 3 leaves it open.
 fn einsum_dense(call: &Call) -> Option<Dims> {
     let input = call.dims(0)?;
     let (operands, output) = call.arguments.text(&["equation"])?.split_once("->")?;
@@ -193,7 +193,7 @@ fn einsum_dense(call: &Call) -> Option<Dims> {
     for (index, letter) in output.iter().enumerate() {
         let from = operand.iter().position(|known| known == letter);
         let dim = &mut dims[before + index];
-        if let (None, Some(from)) = (*dim, from) {
+        if let (None, Some(from), ..3) = (*dim, from, call.era) {
             *dim = input[before + from];
         }
     }

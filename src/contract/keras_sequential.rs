@@ -5,6 +5,8 @@
 //!
 //! What must stay true: the names are those by which Keras feeds the loaded model.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
 use super::contract::shown;
@@ -20,7 +22,7 @@ const DESCENT_MAX: usize = 32;
 /// The tensor that an input layer stands for.
 pub(super) fn declared(layer: &Layer) -> Result<Tensor, KerasError> {
     let dims = shape(layer).ok_or_else(|| label(layer));
-    let dtype = match Arguments(layer.config).get(&["dtype"]) {
+    let dtype = match Arguments(layer.config).get(&["input_dtype", "dtype"]) {
         None => DataType::Float,
         Some(value) => layer_dtype(layer).ok_or_else(|| KerasError::Dtype {
             layer: shown(layer.name),
@@ -68,14 +70,32 @@ pub(super) fn declared_inputs(model: &Model, era: u32, depth: usize) -> Result<V
         None if first.class == "Merge" => {
             let branches = first.inner.iter().filter_map(|branch| branch.model.as_ref());
             let inputs: Result<Vec<Vec<Named>>, KerasError> = branches.map(|model| declared_inputs(model, era, depth + 1)).collect();
-            return inputs.map(|inputs| inputs.concat());
+            return inputs.map(|inputs| numbered(inputs.concat()));
         }
         None => {}
     }
     let built = model.build_input_shape.and_then(|value| dims_of(value).filter(|_| !value.is_null()));
     let dims = shape(first).or(built).ok_or_else(|| label(first));
-    let name = format!("{}_input", first.name);
+    let name = match era {
+        // Keras 1 names it for the class, and counts.
+        ..2 => format!("{}_input_1", first.class.to_ascii_lowercase()),
+        _ => format!("{}_input", first.name),
+    };
     Ok(vec![(name, Tensor { dims, dtype: layer_dtype(first).map_or(Ok(DataType::Float), Ok) })])
+}
+
+/// The inputs of several models side by side: in Keras 1 each name that it makes has the next number.
+fn numbered(inputs: Vec<Named>) -> Vec<Named> {
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    let next = |(name, tensor): Named| match name.strip_suffix("_1") {
+        None => (name, tensor),
+        Some(stem) => {
+            let count = counts.entry(stem.to_owned()).or_insert(0);
+            *count += 1;
+            (format!("{stem}_{count}"), tensor)
+        }
+    };
+    inputs.into_iter().map(next).collect()
 }
 
 /// The text of a config's JSON as JSON has it: Python also writes `NaN`, `Infinity` and `-Infinity`, which become null.
