@@ -7,6 +7,7 @@
 //! What must stay true: fields are named and ordered as `input_names` and `output_names` of the model, the shapes and dtypes are those
 //! of `model.inputs` and `model.outputs`, and what is not known is any shape, never a likely one.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read, Seek};
 
 use hdf5_reader::error::Error as Hdf5Error;
@@ -16,9 +17,10 @@ use zip::result::ZipError;
 use super::contract::{Contract, ContractError, Field, Signature, shown};
 use super::dtype::DataType;
 use super::keras_graph::{Named, Walk};
+use super::keras_model::{Layer, Model};
 use super::keras_source::Saved;
 use super::reading::Reading;
-use super::{keras_hdf5, keras_model, keras_sequential, keras_source};
+use super::{keras_hdf5, keras_model, keras_source};
 use crate::fault::{Failure, Fault};
 
 /// The bytes of a config; the largest models have some two MiB, vocabularies included some more.
@@ -26,6 +28,9 @@ pub(super) const CONFIG_BYTES_MAX: usize = 16 << 20;
 
 /// The name of the one thing that a Keras model can be asked.
 const SIGNATURE: &str = "infer";
+
+/// The warnings that are worth a reader's time; a model may have any number of outputs.
+const WARNINGS_MAX: usize = 50;
 
 /// Why no contract can be read from a Keras model.
 #[derive(Debug, thiserror::Error)]
@@ -180,14 +185,19 @@ pub fn read_json(config: &[u8]) -> Result<Reading, KerasError> {
 }
 
 fn contract_of(saved: &Saved) -> Result<Reading, KerasError> {
-    let value = keras_sequential::parse(&saved.config).map_err(KerasError::Json)?;
+    let value = keras_source::parse(&saved.config).map_err(KerasError::Json)?;
     let mut warnings = Vec::new();
     let said = [saved.keras_version.as_str(), value["keras_version"].as_str().unwrap_or_default()];
     let version = version(said.into_iter().find(|version| !version.is_empty()).unwrap_or_default(), &mut warnings);
     let model = keras_model::top(&value)?;
     let ran = Walk::new(era(&version, &value)).model(&model, None)?;
+    warnings.extend(composite(&model));
     let inputs = fields("inputs", ran.inputs, &mut warnings);
     let outputs = fields("outputs", ran.outputs, &mut warnings);
+    if let Some(more) = warnings.len().checked_sub(WARNINGS_MAX).filter(|more| *more > 0) {
+        warnings.truncate(WARNINGS_MAX);
+        warnings.push(format!("{more} more of this kind"));
+    }
     let contract = Contract { signatures: vec![Signature { name: SIGNATURE.to_owned(), inputs, outputs }], ..Contract::default() };
     contract.validate()?;
     Ok(Reading { contract, model_type: format!("keras:{version}"), warnings })
@@ -214,11 +224,23 @@ fn era(version: &str, config: &Value) -> u32 {
     major.unwrap_or_else(|| if config.get("build_config").is_some() { 3 } else { 2 })
 }
 
+/// Inputs that are sparse or ragged tensors: a contract has dense ones.
+fn composite(model: &Model) -> Vec<String> {
+    let inputs = model.layers.iter().filter(|layer| layer.class == "InputLayer");
+    let kinds = inputs.flat_map(|layer| ["sparse", "ragged"].map(|kind| (layer, kind)));
+    let composite = kinds.filter(|(layer, kind)| layer.config[*kind] == true);
+    let sentence = |(layer, kind): (&Layer, &str)| {
+        let place = format!("{SIGNATURE}.inputs.{}", shown(layer.name));
+        format!("{place} is a {kind} tensor; the contract has the dtype and shape of the dense one that it stands for")
+    };
+    composite.map(sentence).collect()
+}
+
 /// Named tensors as fields; what is not known of them is told.
 fn fields(side: &str, named: Vec<Named>, warnings: &mut Vec<String>) -> Vec<Field> {
     let mut fields: Vec<Field> = Vec::new();
-    let mut calls: std::collections::BTreeMap<String, usize> = std::collections::BTreeMap::new();
-    let mut taken: std::collections::BTreeSet<String> = std::collections::BTreeSet::new();
+    let mut calls: BTreeMap<String, usize> = BTreeMap::new();
+    let mut taken: BTreeSet<String> = BTreeSet::new();
     for (layer, tensor) in named {
         // A layer may give several outputs: Keras 2 numbers their names, and where Keras 3 repeats them so do we.
         let mut name = layer.clone();
@@ -228,8 +250,10 @@ fn fields(side: &str, named: Vec<Named>, warnings: &mut Vec<String>) -> Vec<Fiel
             name = format!("{layer}_{count}");
         }
         let place = format!("{SIGNATURE}.{side}.{}", shown(&name));
-        if let Err(through) = &tensor.dims {
-            warnings.push(format!("{place} has any shape: what the layer {through} gives is not in the model's config"));
+        match &tensor.dims {
+            Ok(_) => {}
+            Err(_) if side == "inputs" => warnings.push(format!("{place} has any shape: the model was saved before it was built for one")),
+            Err(through) => warnings.push(format!("{place} has any shape: what the layer {through} gives is not in the model's config")),
         }
         let dtype = tensor.dtype.clone().unwrap_or_else(|through| {
             warnings.push(format!("{place} has Keras' default dtype, float32: that of the layer {through} is not in the model's config"));

@@ -19,7 +19,8 @@ use super::keras_model::{Layer, Model, Node};
 use super::keras_sequential::{declared, declared_inputs};
 use super::keras_tensor::{Arguments, Dims, Tensor, compute_dtype, dims_of, dtype_of};
 
-/// The calls and tensors that are looked at for one model, those of models inside it counted each time; large ones have some thousands.
+/// The calls, references and dimensions that are looked at for one model, those of models inside it counted each time. Large models take
+/// some ten thousand. It bounds the memory too: what a call gives is kept until its model is done.
 const WORK_MAX: u64 = 1_000_000;
 
 /// Models in models.
@@ -101,6 +102,7 @@ impl Walk {
     }
 
     fn functional(&mut self, model: &Model, given: Option<&[Tensor]>) -> Result<Ran, KerasError> {
+        self.spend(model.layers.iter().map(Layer::work).sum())?;
         let calls = Calls::of(model, self.era)?;
         let mut values: BTreeMap<Place, Vec<Tensor>> = BTreeMap::new();
         let mut inputs = Vec::new();
@@ -209,6 +211,7 @@ impl Walk {
         let call = Call { layer, class, arguments, inputs, named, switches: &node.switches, era: self.era };
         let dtype = dtype(&call);
         let known = if is_keras_own(layer) { dims(&call) } else { None };
+        self.spend(known.iter().flatten().map(Vec::len).sum())?;
         Ok(match known {
             Some(given) => given.into_iter().map(|dims| typed(dims, dtype, layer)).collect(),
             None => vec![unknown(&through(layer, inputs), dtype)],

@@ -46,6 +46,14 @@ pub(super) struct Layer<'a> {
     pub(super) inner: Vec<Layer<'a>>,
 }
 
+impl Layer<'_> {
+    /// What it costs to look at its calls once.
+    pub(super) fn work(&self) -> usize {
+        let references = |node: &Node| 1 + node.tensors.len() + node.named.values().map(Vec::len).sum::<usize>();
+        1 + self.nodes.iter().map(references).sum::<usize>()
+    }
+}
+
 /// One call of a layer.
 #[derive(Debug, Default)]
 pub(super) struct Node<'a> {

@@ -7,8 +7,6 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
-
 use super::contract::shown;
 use super::dtype::DataType;
 use super::keras::KerasError;
@@ -52,8 +50,8 @@ pub(super) fn declared_inputs(model: &Model, era: u32, depth: usize) -> Result<V
         return Err(KerasError::TooDeep);
     }
     if let Some(ends) = &model.ends {
-        let layer = |name: &str| model.layers.iter().find(|layer| layer.name == name);
-        let inputs = ends.inputs.iter().filter_map(|reference| layer(&reference.layer));
+        let layers: BTreeMap<&str, &Layer> = model.layers.iter().map(|layer| (layer.name, layer)).collect();
+        let inputs = ends.inputs.iter().filter_map(|reference| layers.get(reference.layer.as_str()));
         return inputs.map(|layer| Ok((layer.name.to_owned(), declared(layer)?))).collect();
     }
     let Some(first) = model.layers.first() else { return Err(KerasError::NoLayers { model: shown(model.name) }) };
@@ -96,38 +94,4 @@ fn numbered(inputs: Vec<Named>) -> Vec<Named> {
         }
     };
     inputs.into_iter().map(next).collect()
-}
-
-/// The text of a config's JSON as JSON has it: Python also writes `NaN`, `Infinity` and `-Infinity`, which become null.
-///
-/// None of them is a number that a shape hangs on.
-pub(super) fn without_python_numbers(text: &[u8]) -> Vec<u8> {
-    let mut plain = Vec::with_capacity(text.len());
-    let (mut rest, mut in_string) = (text, false);
-    while let Some((&byte, after)) = rest.split_first() {
-        if in_string && byte == b'\\' {
-            let (escape, after) = rest.split_at(rest.len().min(2));
-            plain.extend_from_slice(escape);
-            rest = after;
-            continue;
-        }
-        in_string ^= byte == b'"';
-        let word = [&b"NaN"[..], b"-Infinity", b"Infinity"].into_iter().find(|word| !in_string && rest.starts_with(word));
-        match word {
-            Some(word) => {
-                plain.extend_from_slice(b"null");
-                rest = &rest[word.len()..];
-            }
-            None => {
-                plain.push(byte);
-                rest = after;
-            }
-        }
-    }
-    plain
-}
-
-/// The value of a config's text.
-pub(super) fn parse(text: &[u8]) -> Result<Value, serde_json::Error> {
-    serde_json::from_slice(text).or_else(|_| serde_json::from_slice(&without_python_numbers(text)))
 }

@@ -4,5 +4,6 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that meets what it does not expect has failed")]
 
+mod keras_limits;
 mod keras_models;
 mod saved_models;

@@ -7,7 +7,11 @@ import json
 import os
 import sys
 
-import keras
+if sys.argv[1:] == ["tf"]:
+    # The Keras inside TensorFlow 1, beside the library of the same time.
+    from tensorflow import keras
+else:
+    import keras
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 DTYPES = {
@@ -16,7 +20,7 @@ DTYPES = {
 }  # fmt: skip
 VERSION = tuple(int(part) for part in keras.__version__.split(".")[:2])
 MAJOR = VERSION[0]
-ERA = "2_2" if MAJOR == 2 and VERSION < (2, 4) else str(MAJOR)
+ERA = "tf_1" if "tf" in keras.__version__ else "2_2" if VERSION == (2, 2) else str(MAJOR)
 
 
 def describe(model):
@@ -26,8 +30,8 @@ def describe(model):
     """
 
     def tensor(name, t):
-        if VERSION >= (2, 4):
-            shape, dtype = t.shape, t.dtype
+        if VERSION >= (2, 4) or ERA == "tf_1":
+            shape, dtype = getattr(t.shape, "as_list", lambda: t.shape)(), t.dtype
         elif MAJOR == 2:
             shape, dtype = keras.backend.int_shape(t), keras.backend.dtype(t)
         else:
@@ -89,6 +93,10 @@ def main():
         import zoo_keras_1 as models
     elif VERSION < (2, 4):
         import zoo_keras_2_2 as models
+
+        if ERA == "tf_1":
+            models.write_files(keras, save)
+            return
     else:
         import zoo as models
         import files
