@@ -24,7 +24,11 @@ use super::{keras_hdf5, keras_model, keras_source};
 use crate::fault::{Failure, Fault};
 
 /// The bytes of a config; the largest models have some two MiB, vocabularies included some more.
-pub(super) const CONFIG_BYTES_MAX: usize = 16 << 20;
+pub(super) const CONFIG_BYTES_MAX: usize = 8 << 20;
+
+/// The lists and objects in a config, strings with such brackets included: a model of five thousand layers has about a third of it.
+/// In memory the smallest object takes a hundred times its text.
+const CONFIG_PARTS_MAX: usize = 250_000;
 
 /// The name of the one thing that a Keras model can be asked.
 const SIGNATURE: &str = "infer";
@@ -77,6 +81,9 @@ pub enum KerasError {
     /// More than any real model has.
     #[error("the config of the Keras model is larger than {CONFIG_BYTES_MAX} bytes")]
     ConfigTooLarge,
+    /// More than any real model has.
+    #[error("the config of the Keras model has more than {CONFIG_PARTS_MAX} lists and objects")]
+    ConfigOfTooManyParts,
     /// Damaged.
     #[error("the config of the Keras model is not JSON")]
     Json(#[source] serde_json::Error),
@@ -185,6 +192,9 @@ pub fn read_json(config: &[u8]) -> Result<Reading, KerasError> {
 }
 
 fn contract_of(saved: &Saved) -> Result<Reading, KerasError> {
+    if saved.config.iter().filter(|byte| matches!(byte, b'{' | b'[')).count() > CONFIG_PARTS_MAX {
+        return Err(KerasError::ConfigOfTooManyParts);
+    }
     let value = keras_source::parse(&saved.config).map_err(KerasError::Json)?;
     let mut warnings = Vec::new();
     let said = [saved.keras_version.as_str(), value["keras_version"].as_str().unwrap_or_default()];

@@ -21,7 +21,7 @@ use super::keras_tensor::{Arguments, Dims, Tensor, compute_dtype, dims_of, dtype
 
 /// The calls, references and dimensions that are looked at for one model, those of models inside it counted each time. Large models take
 /// some ten thousand. It bounds the memory too: what a call gives is kept until its model is done.
-const WORK_MAX: u64 = 1_000_000;
+const WORK_MAX: u64 = 500_000;
 
 /// Models in models.
 const NESTING_MAX: usize = 32;

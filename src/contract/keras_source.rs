@@ -85,16 +85,13 @@ fn without_python_numbers(text: &[u8]) -> Vec<u8> {
         }
         in_string ^= byte == b'"';
         let word = [&b"NaN"[..], b"-Infinity", b"Infinity"].into_iter().find(|word| !in_string && rest.starts_with(word));
-        match word {
-            Some(word) => {
-                plain.extend_from_slice(b"null");
-                rest = &rest[word.len()..];
-            }
-            None => {
-                plain.push(byte);
-                rest = after;
-            }
-        }
+        let Some(word) = word else {
+            plain.push(byte);
+            rest = after;
+            continue;
+        };
+        plain.extend_from_slice(b"null");
+        rest = &rest[word.len()..];
     }
     plain
 }

@@ -41,10 +41,10 @@ fn numbered(mut fields: Value) -> Value {
     let mut taken: Vec<String> = Vec::new();
     for field in fields.as_array_mut().unwrap() {
         let name = field["name"].as_str().unwrap().to_owned();
-        let free = (0..).map(|count| if count == 0 { name.clone() } else { format!("{name}_{count}") }).find(|name| !taken.contains(name));
-        field["name"] = json!(free.as_ref().unwrap());
+        let count = taken.iter().filter(|known| **known == name).count();
+        field["name"] = if count == 0 { json!(name) } else { json!(format!("{name}_{count}")) };
         field["profile"] = json!("NONE");
-        taken.extend(free);
+        taken.push(name);
     }
     fields
 }

@@ -60,7 +60,7 @@ def fresh_names():
 
 
 def save(name, file_name, model):
-    """A model's file, and beside it what Keras says of it."""
+    """A model's file, and beside it what Keras says of it; it cannot load a custom layer without the code."""
     folder = os.path.join(HERE, "keras_%s_%s" % (ERA, name))
     if not os.path.isdir(folder):
         os.makedirs(folder)
