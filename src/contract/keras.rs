@@ -9,6 +9,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read, Seek};
+use std::rc::Rc;
 
 use hdf5_reader::error::Error as Hdf5Error;
 use serde_json::Value;
@@ -260,15 +261,20 @@ fn fields(side: &str, named: Vec<Named>, warnings: &mut Vec<String>) -> Vec<Fiel
             name = format!("{layer}_{count}");
         }
         let place = format!("{SIGNATURE}.{side}.{}", shown(&name));
-        match &tensor.dims {
-            Ok(_) => {}
-            Err(_) if side == "inputs" => warnings.push(format!("{place} has any shape: the model was saved before it was built for one")),
-            Err(through) => warnings.push(format!("{place} has any shape: what the layer {through} gives is not in the model's config")),
+        let through = |layer: &Rc<str>| format!("what the layer {layer} gives is not in the model's config");
+        match (&tensor.dims, &tensor.dtype) {
+            (Ok(_), Ok(_)) => {}
+            (Err(_), _) if side == "inputs" => {
+                warnings.push(format!("{place} has any shape: the model was saved before it was built for one"))
+            }
+            (Err(layer), Ok(_)) => {
+                warnings.push(format!("{place} has any shape and the dtype in which its layer computes: {}", through(layer)))
+            }
+            (Err(layer), Err(_)) => warnings.push(format!("{place} has any shape and Keras' default dtype, float32: {}", through(layer))),
+            (Ok(_), Err(layer)) => warnings.push(format!("{place} has Keras' default dtype, float32: {}", through(layer))),
         }
-        let dtype = tensor.dtype.clone().unwrap_or_else(|through| {
-            warnings.push(format!("{place} has Keras' default dtype, float32: that of the layer {through} is not in the model's config"));
-            DataType::Float
-        });
+        // A contract has no field without a dtype, and Keras computes in this one unless it is told another.
+        let dtype = tensor.dtype.clone().unwrap_or(DataType::Float);
         fields.push(Field::new(&name, dtype, tensor.shape()));
     }
     fields

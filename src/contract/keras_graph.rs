@@ -201,7 +201,7 @@ impl Walk {
         let arguments = Arguments(layer.config);
         if let (Some(inner), Some(first)) = (layer.inner.first(), inputs.first()) {
             match class {
-                _ if !is_keras_own(layer) => {}
+                _ if !is_keras_own(layer, self.era) => {}
                 "TimeDistributed" => return self.time_distributed(layer, inner, first),
                 "Bidirectional" => return self.bidirectional(layer, inner, node, inputs),
                 "SpectralNormalization" | "Wrapper" => return self.call(inner, node, inputs, named),
@@ -210,7 +210,7 @@ impl Walk {
         }
         let call = Call { layer, class, arguments, inputs, named, switches: &node.switches, era: self.era };
         let dtype = dtype(&call);
-        let known = if is_keras_own(layer) { dims(&call) } else { None };
+        let known = if is_keras_own(layer, self.era) { dims(&call) } else { None };
         self.spend(known.iter().flatten().map(Vec::len).sum())?;
         Ok(match known {
             Some(given) => given.into_iter().map(|dims| typed(dims, dtype, layer)).collect(),

@@ -20,8 +20,8 @@ pub const SAVED_MODEL: &str = "saved_model.pb";
 pub type Open<'a> = &'a dyn Fn(&Content) -> io::Result<Box<dyn ReadSeek>>;
 
 /// What a contract reader needs of a file.
-pub trait ReadSeek: Read + Seek {}
-impl<T: Read + Seek> ReadSeek for T {}
+pub trait ReadSeek: Read + Seek + Send {}
+impl<T: Read + Seek + Send> ReadSeek for T {}
 
 /// A contract that was read out of a model.
 #[derive(Clone, Debug, PartialEq)]

@@ -98,9 +98,11 @@ fn every_layer_has_the_shape_and_dtype_that_keras_says() {
 
 #[test]
 fn what_only_code_knows_is_any_shape_with_a_warning() {
-    let unknown = |output: &str, layer: &str| {
-        format!("infer.outputs.{output} has any shape: what the layer {layer} gives is not in the model's config")
+    let any = |output: &str, dtype: &str, layer: &str| {
+        format!("infer.outputs.{output} has any shape and {dtype}: what the layer {layer} gives is not in the model's config")
     };
+    let unknown = |output: &str, layer: &str| any(output, "the dtype in which its layer computes", layer);
+    let untyped = |output: &str, layer: &str| any(output, "Keras' default dtype, float32", layer);
     let warnings = |name: &str| {
         let (_, bytes, archive) = files().into_iter().find(|(file, ..)| file == name).unwrap();
         let reading = read(&bytes, archive).unwrap();
@@ -115,6 +117,11 @@ fn what_only_code_knows_is_any_shape_with_a_warning() {
     assert_eq!(warnings("keras_3_custom_keras"), (vec![doubled(), unknown("alone", "`alone` (Custom)")], Shape::of(&[-1, 2])));
     let multiplied = unknown("tf.math.multiply", "`tf.math.multiply` (TFOpLambda)");
     assert_eq!(warnings("keras_2_custom_h5"), (vec![doubled(), multiplied], Shape::of(&[-1, 2])));
+    // The mean is used by another operation, which states its shape.
+    let operations = vec![untyped("add", "`add` (Add)")];
+    for file in ["keras_3_custom_operations_h5", "keras_3_custom_operations_keras"] {
+        assert_eq!(warnings(file), (operations.clone(), Shape::of(&[-1, 2, 1])), "{file}");
+    }
 }
 
 fn other(name: &str) -> Vec<u8> {
