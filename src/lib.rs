@@ -130,6 +130,9 @@ pub mod contract {
     /// Shapes through convolutions and pooling.
     mod keras_spatial;
 
+    /// Shapes through operations.
+    mod keras_operations;
+
     /// Shapes through layers of several inputs.
     mod keras_merging;
 

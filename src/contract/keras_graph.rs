@@ -16,6 +16,7 @@ use super::keras::KerasError;
 use super::keras_calls::{Calls, Place};
 use super::keras_layers::{Call, dims, dtype, is_keras_own, present_name};
 use super::keras_model::{Layer, Model, Node};
+use super::keras_operations;
 use super::keras_sequential::{declared, declared_inputs};
 use super::keras_tensor::{Arguments, Dims, Tensor, compute_dtype, dims_of, dtype_of};
 
@@ -209,12 +210,17 @@ impl Walk {
             }
         }
         let call = Call { layer, class, arguments, inputs, named, switches: &node.switches, era: self.era };
+        if !is_keras_own(layer, self.era) || class == "TFOpLambda" {
+            if let Some((dims, dtype)) = keras_operations::output(&call, node) {
+                return Ok(vec![typed(dims, Some(dtype), layer)]);
+            }
+        }
         let dtype = dtype(&call);
         let known = if is_keras_own(layer, self.era) { dims(&call) } else { None };
         self.spend(known.iter().flatten().map(Vec::len).sum())?;
         Ok(match known {
             Some(given) => given.into_iter().map(|dims| typed(dims, dtype, layer)).collect(),
-            None => vec![unknown(&through(layer, inputs), dtype)],
+            None => vec![unknown(&through(layer, inputs.iter().chain(named.values().flatten())), dtype)],
         })
     }
 
@@ -222,7 +228,7 @@ impl Walk {
     fn time_distributed(&mut self, layer: &Layer, inner: &Layer, input: &Tensor) -> Result<Vec<Tensor>, KerasError> {
         let (batch, time, step) = match input.dims.as_deref() {
             Ok([batch, time, rest @ ..]) => (*batch, *time, [&[*batch], rest].concat()),
-            _ => return Ok(vec![unknown(&through(layer, std::slice::from_ref(input)), input.dtype.clone().ok())]),
+            _ => return Ok(vec![unknown(&through(layer, [input]), input.dtype.clone().ok())]),
         };
         let step = Tensor { dims: Ok(step), dtype: input.dtype.clone() };
         let mut given = self.call(inner, &Node::default(), &[step], &BTreeMap::new())?;
@@ -260,8 +266,8 @@ pub(super) fn label(layer: &Layer) -> Rc<str> {
 }
 
 /// The layer through which a tensor is unknown: one before this, or this one.
-fn through(layer: &Layer, inputs: &[Tensor]) -> Rc<str> {
-    inputs.iter().find_map(|input| input.dims.as_ref().err().cloned()).unwrap_or_else(|| label(layer))
+fn through<'a>(layer: &Layer, inputs: impl IntoIterator<Item = &'a Tensor>) -> Rc<str> {
+    inputs.into_iter().find_map(|input| input.dims.as_ref().err().cloned()).unwrap_or_else(|| label(layer))
 }
 
 fn typed(dims: Dims, dtype: Option<DataType>, layer: &Layer) -> Tensor {

@@ -58,11 +58,11 @@ def write(keras, save):
         y = layers.Dense(3)(x)
         model = keras.Model(x, [layers.Lambda(double, name="doubled")(y), Custom(name="alone")(y), layers.Dense(2, name="known")(Custom()(y))])
         save("custom_keras", "model.keras", model)
-        # Operations, whose classes have names of layers: a sum that is one, and a mean that is no Average.
+        # Operations, whose classes have names of layers: a sum that is one, a mean that is no Average, and one of another dtype.
         x = keras.Input((4,), name="x")
         y = layers.Dense(3, name="hidden")(x)
         mean = keras.ops.average(y, axis=-1)
-        outputs = [keras.ops.add(y, 2.0), mean, layers.RepeatVector(2, name="repeated")(keras.ops.expand_dims(mean, axis=-1))]
+        outputs = [keras.ops.add(y, 2.0), keras.ops.argmax(y, axis=-1), layers.RepeatVector(2, name="repeated")(keras.ops.expand_dims(mean, axis=-1))]
         for suffix in ("h5", "keras"):
             save("custom_operations_" + suffix, "model." + suffix, keras.Model(x, outputs))
     else:
