@@ -6,12 +6,14 @@
 use std::path::PathBuf;
 use std::{env, fs};
 
-const PROTOS: [&str; 5] = [
+const PROTOS: [&str; 7] = [
     "hydro_serving_grpc/contract/model_contract.proto",
     "hydro_serving_grpc/monitoring/data_profile_types.proto",
     "hydro_serving_grpc/serving/contract/signature.proto",
+    "hydro_serving_grpc/serving/runtime/api.proto",
     "hydro_serving_grpc/tf/api/predict.proto",
     "grpc/health/v1/health.proto",
+    "lamina/contract_of_any_era.proto",
 ];
 
 #[expect(clippy::disallowed_methods, reason = "cargo says where to write by a variable")]

@@ -79,11 +79,23 @@ pub mod contract {
     /// Contract <-> the messages of the seed era.
     pub mod message;
 
+    /// A place in a text, shown with its line.
+    pub mod text_place;
+
+    /// The words of a contract's text before 0.1.0.
+    pub mod text_eras;
+
     /// prototxt -> Contract, errors with line and column.
     pub mod text;
 
+    /// Where in a prototxt a name is doubled.
+    pub mod text_names;
+
     /// Contract -> prototxt.
     pub mod print;
+
+    /// Contract -> a table for people.
+    pub mod table;
 
     /// The third dialect's messages.
     pub mod bare_signature;
@@ -91,14 +103,53 @@ pub mod contract {
     /// Contract <-> protobin, three dialects.
     pub mod wire;
 
+    /// Contract -> the YAML of serving.yaml.
+    pub mod yaml;
+
     /// Protobuf in a file of any size, without loading it.
     pub mod walker;
 
     /// What a reader of a framework's file gives.
     pub mod reading;
 
+    /// What a file is that is not the model it should be.
+    pub mod file_kind;
+
+    /// A text of any size, byte by byte, each with its place.
+    pub mod text_source;
+
+    /// The words of protobuf's text format.
+    pub mod text_tokens;
+
+    /// Protobuf's text format in a file of any size, without loading it.
+    pub mod text_walker;
+
+    /// What a SavedModel says, and which of its signatures are the contract.
+    pub mod saved_model_meta;
+
     /// TensorFlow's saved_model.pb -> Contract.
     pub mod saved_model;
+
+    /// The types of ONNX, and what a contract says of each.
+    pub mod onnx_type;
+
+    /// ONNX models -> Contract.
+    pub mod onnx;
+
+    /// Two lists of named things side by side.
+    pub mod pairs;
+
+    /// The metadata file of one saved Spark stage.
+    pub mod spark_metadata;
+
+    /// Which columns each of Spark's stages reads and adds.
+    pub mod spark_stages;
+
+    /// The columns of Spark's stages -> fields.
+    pub mod spark_columns;
+
+    /// A saved Spark pipeline -> Contract.
+    pub mod spark;
 
     /// Keras' .h5 and .keras -> Contract.
     pub mod keras;
@@ -142,11 +193,26 @@ pub mod contract {
     /// Shapes through layers that encode categories.
     mod keras_encoding;
 
+    /// TensorFlow's saved_model.pbtxt -> Contract.
+    pub mod saved_model_text;
+
     /// What differs between a contract that was given and one that was read.
     pub mod compare;
 
+    /// Whom a change of a contract breaks, and why.
+    pub mod verdict;
+
+    /// What changed between two contracts of one model.
+    pub mod change;
+
+    /// Which changes are let through.
+    pub mod gate;
+
     /// A tensor's values as JSON.
     pub mod tensor;
+
+    /// A tensor <-> the third dialect's message.
+    pub mod bare_tensor;
 
     /// An example request that fits a signature.
     pub mod sample;
@@ -160,14 +226,53 @@ pub mod model {
     /// What a model may be called.
     pub mod name;
 
+    /// A YAML text as nodes with their places.
+    pub mod yaml_tree;
+
     /// The one door for YAML.
     pub mod yaml;
+
+    /// A mapping of a YAML file, by its keys.
+    pub mod yaml_section;
+
+    /// A contract inside serving.yaml -> Contract.
+    pub mod inline_contract;
 
     /// `serving.yaml` of every era.
     pub mod definition;
 
+    /// A contract's file -> Contract; whether two agree.
+    pub mod contract_file;
+
+    /// Which names a pickle imports, without loading it.
+    pub mod pickle;
+
+    /// Models of frameworks that are recognised and not read.
+    pub mod foreign;
+
+    /// How the files of other frameworks are told.
+    pub mod foreign_formats;
+
     /// What wrote these files, and the contract that they imply.
     pub mod framework;
+
+    /// The bytes of a Python file -> its syntax tree.
+    pub mod python_source;
+
+    /// What in a Python module binds names out of sight.
+    pub mod python_dynamic;
+
+    /// What a Python name is bound to, to a caller.
+    pub mod python_binding;
+
+    /// A Python module's tree -> what its names may be.
+    pub mod python_names;
+
+    /// Whether a function takes a call with these inputs.
+    pub mod python_call;
+
+    /// Does a Python model's code keep its contract?
+    pub mod python_code;
 
     /// Files and what was said about them -> a model that can be built.
     pub mod intake;
@@ -434,6 +539,9 @@ pub mod server {
 /// Floor 4: the command line.
 #[cfg(feature = "program")]
 pub mod cli {
+    /// What can be typed about contracts.
+    pub mod contract_args;
+
     /// What can be typed.
     pub mod args;
 
@@ -472,6 +580,15 @@ pub mod cli {
 
     /// `hs base`.
     pub mod base;
+
+    /// Contracts as users name them.
+    pub mod contract_source;
+
+    /// `hs contract check` and `diff`.
+    pub mod contract_judge;
+
+    /// `hs contract sample`.
+    pub mod contract_sample;
 
     /// `hs contract`.
     pub mod contract;

@@ -11,8 +11,9 @@ use super::settings::Settings;
 use crate::disk::folder::{self, FolderError, FolderOptions};
 use crate::disk::ignore_rules::{IGNORE_FILE, IGNORE_FILE_BYTES_MAX};
 use crate::fault::{Failure, Fault};
+use crate::model::contract_file::CONTRACT_BYTES_MAX;
 use crate::model::framework::ReadSeek;
-use crate::model::intake::{self, CONTRACT_BYTES_MAX, Given, IntakeError, Model};
+use crate::model::intake::{self, Given, IntakeError, Model};
 use crate::model::tree::Tree;
 use crate::oci::image::ImageSet;
 use crate::oci::layer::Content;
@@ -147,6 +148,7 @@ pub fn given(path: &Path, arguments: &ModelArguments) -> Result<Given, OpenError
         description: arguments.description.clone(),
         contract,
         no_contract: arguments.no_contract,
+        tags: arguments.tag.clone(),
     })
 }
 

@@ -17,6 +17,7 @@ use super::open::{self, ReadFolder};
 use super::say::{Voice, size};
 use super::service::{Service, ServiceError};
 use super::settings::{ServiceVariables, Settings};
+use crate::contract::gate::Gate;
 use crate::disk::ignore_rules::IGNORE_FILE;
 use crate::disk::render::{RenderError, Renderer};
 use crate::disk::stream::of_reader;
@@ -109,6 +110,8 @@ pub async fn run(arguments: &UploadArguments, settings: &Settings, voice: &Voice
 
 /// Uploads a folder, waits unless told not to, and returns the version (interface, `hs upload --output json`).
 pub async fn upload(arguments: &UploadArguments, settings: &Settings, voice: &Voice) -> Result<Value, Box<dyn Failure>> {
+    // A slip in the word is told here, and not after the model has been sent.
+    arguments.gate.as_deref().map(str::parse::<Gate>).transpose()?;
     let (folder, words, of_machine) = (arguments.folder.clone(), arguments.model.clone(), settings.clone());
     let read = tokio::task::spawn_blocking(move || open::folder(&folder, &words, &of_machine)).await;
     let read = read.map_err(UploadError::Stopped)??;
@@ -198,7 +201,7 @@ fn form(arguments: &UploadArguments, read: &ReadFolder, tree: &Tree, listener: &
     let words = &arguments.model;
     let metadata = json!({
         "name": read.model.name, "model_type": read.model.model_type, "description": words.description, "runtime": words.runtime,
-        "no_contract": words.no_contract,
+        "no_contract": words.no_contract, "tags": words.tag, "gate": arguments.gate,
     });
     let mut form = Form::new().part("metadata", Part::text(metadata.to_string()));
     if let Some((name, bytes)) = &read.given_contract {

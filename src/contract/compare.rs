@@ -2,14 +2,18 @@
 //!
 //! The given one wins, and each difference is a warning. What the reader did not know is no difference: a shape that it could not tell,
 //! or of which not even the rank. Nor are orders, names of dimensions and profiles, which no model file has. This file judges nothing;
-//! whether a change breaks a caller is another question.
+//! what a change from one contract to the next breaks is told by `change.rs`.
 
 use std::fmt;
 
+use serde::Serialize;
+
 use super::contract::{Contract, Field, FieldKind, Shape, shown};
+use super::dtype::DataType;
+use super::pairs::{Pair, below, pairs};
 
 /// One thing that two contracts say differently.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Difference {
     /// The path of names from the signature: `infer.inputs.x`.
     pub path: String,
@@ -26,19 +30,19 @@ impl fmt::Display for Difference {
 /// Every difference, in the given contract's order; what only the model has comes last.
 pub fn differences(given: &Contract, read: &Contract) -> Vec<Difference> {
     let mut differences = Vec::new();
-    for signature in &given.signatures {
-        let path = shown(&signature.name);
-        match read.signatures.iter().find(|other| other.name == signature.name) {
-            None => differences.push(difference(&path, "the contract has this signature, the model has not")),
-            Some(other) => {
-                compare_fields(&signature.inputs, &other.inputs, &format!("{path}.inputs"), &mut differences);
-                compare_fields(&signature.outputs, &other.outputs, &format!("{path}.outputs"), &mut differences);
+    for pair in pairs(&given.signatures, &read.signatures).pairs {
+        match pair {
+            Pair::First(given) => {
+                differences.push(difference(&shown(&given.name), "the contract has this signature, the model has not"));
             }
-        }
-    }
-    for signature in &read.signatures {
-        if !given.signatures.iter().any(|other| other.name == signature.name) {
-            differences.push(difference(&shown(&signature.name), "the model has this signature, the contract has not"));
+            Pair::Both(given, read) => {
+                let path = shown(&given.name);
+                compare_fields(&given.inputs, &read.inputs, &format!("{path}.inputs"), &mut differences);
+                compare_fields(&given.outputs, &read.outputs, &format!("{path}.outputs"), &mut differences);
+            }
+            Pair::Second(read) => {
+                differences.push(difference(&shown(&read.name), "the model has this signature, the contract has not"));
+            }
         }
     }
     differences
@@ -48,18 +52,15 @@ fn difference(path: &str, sentence: &str) -> Difference {
     Difference { path: path.to_owned(), sentence: sentence.to_owned() }
 }
 
+// The depth of the recursion is that of the contracts, which their readers have limited.
 fn compare_fields(given: &[Field], read: &[Field], above: &str, differences: &mut Vec<Difference>) {
-    for field in given {
-        let path = format!("{above}.{}", shown(&field.name));
-        match read.iter().find(|other| other.name == field.name) {
-            None => differences.push(difference(&path, "the contract has this field, the model has not")),
-            Some(other) => compare_field(field, other, &path, differences),
-        }
-    }
-    for field in read {
-        if !given.iter().any(|other| other.name == field.name) {
-            let path = format!("{above}.{}", shown(&field.name));
-            differences.push(difference(&path, "the model has this field, the contract has not"));
+    for pair in pairs(given, read).pairs {
+        match pair {
+            Pair::First(given) => {
+                differences.push(difference(&below(above, &given.name), "the contract has this field, the model has not"));
+            }
+            Pair::Both(given, read) => compare_field(given, read, &below(above, &given.name), differences),
+            Pair::Second(read) => differences.push(difference(&below(above, &read.name), "the model has this field, the contract has not")),
         }
     }
 }
@@ -67,6 +68,8 @@ fn compare_fields(given: &[Field], read: &[Field], above: &str, differences: &mu
 fn compare_field(given: &Field, read: &Field, path: &str, differences: &mut Vec<Difference>) {
     match (&given.kind, &read.kind) {
         (FieldKind::Subfields(given), FieldKind::Subfields(read)) => compare_fields(given, read, path, differences),
+        // A map of which the reader knows no more; the subfields say what is in it.
+        (FieldKind::Subfields(_), FieldKind::Dtype(DataType::Map)) => {}
         (given, read) if given != read => {
             let sentence = format!("the contract says {}, the model {}", kind_in_words(given), kind_in_words(read));
             differences.push(difference(path, &sentence));
@@ -88,7 +91,8 @@ fn sizes(shape: &Shape) -> Option<Vec<i64>> {
     }
 }
 
-fn kind_in_words(kind: &FieldKind) -> String {
+/// What a field is made of, as a sentence has it.
+pub(super) fn kind_in_words(kind: &FieldKind) -> String {
     match kind {
         FieldKind::Dtype(dtype) => dtype.to_string(),
         FieldKind::Subfields(_) => "subfields".to_owned(),
@@ -96,9 +100,15 @@ fn kind_in_words(kind: &FieldKind) -> String {
     }
 }
 
-fn shape_in_words(shape: &Shape) -> String {
+/// A shape, as a sentence has it.
+pub(super) fn shape_in_words(shape: &Shape) -> String {
+    /// More dimensions than any model has; a stranger's contract may.
+    const DIMENSIONS_SHOWN_MAX: usize = 16;
     match (shape, sizes(shape)) {
         (_, Some(sizes)) if sizes.is_empty() => "a scalar".to_owned(),
+        (_, Some(sizes)) if sizes.len() > DIMENSIONS_SHOWN_MAX => {
+            format!("a shape of {} dimensions, the first {:?}", sizes.len(), &sizes[..DIMENSIONS_SHOWN_MAX])
+        }
         (_, Some(sizes)) => format!("shape {sizes:?}"),
         (Shape::UnknownRank, None) => "unknown rank".to_owned(),
         (_, None) => "any shape".to_owned(),
@@ -135,6 +145,9 @@ mod tests {
             "inputs { name: 'x' shape { dim { size: -1 name: 'batch' } } dtype: DT_FLOAT } outputs { name: 'y' dtype: DT_FLOAT }",
             &[],
         );
+        let map = "outputs { name: 'm' subfields { data { name: 'setosa' dtype: DT_FLOAT } } }";
+        check(map, "outputs { name: 'm' dtype: DT_MAP }", &[]);
+        check(map, "outputs { name: 'm' dtype: DT_FLOAT }", &["infer.outputs.m: the contract says subfields, the model DT_FLOAT"]);
     }
 
     #[test]
@@ -156,6 +169,8 @@ mod tests {
         let mut other = signature("inputs { name: 'x' dtype: DT_FLOAT }");
         let given = other.clone();
         other.signatures[0].name = "serving_default".to_owned();
+        let json = serde_json::to_value(&differences(&given, &other)[0]).unwrap();
+        assert_eq!(json, serde_json::json!({"path": "infer", "sentence": "the contract has this signature, the model has not"}));
         let texts: Vec<String> = differences(&given, &other).iter().map(Difference::to_string).collect();
         assert_eq!(
             texts,

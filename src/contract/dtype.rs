@@ -4,7 +4,7 @@
 //! memory (`tensor.rs`), and which dialect has which type (`wire.rs`).
 //!
 //! What must stay true: a number that is not listed is `None`, never the nearest thing. TensorFlow gave 24 to 32 to types of its own
-//! after 2018, so its numbers above 23 mean something else than ours (`saved_model.rs` refuses them).
+//! after 2018, so its numbers above 23 mean something else than ours (`saved_model_meta.rs` refuses them).
 
 use std::fmt;
 

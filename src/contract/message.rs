@@ -38,6 +38,12 @@ pub enum MessageError {
         /// Where.
         place: String,
     },
+    /// A shape in today's word and in that from before 0.1.0.
+    #[error("the contract's field {place} has its shape twice")]
+    ShapeTwice {
+        /// Where.
+        place: String,
+    },
 }
 
 impl Failure for MessageError {

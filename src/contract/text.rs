@@ -7,18 +7,21 @@
 //! What must stay true: no text makes the process grow or end. The result goes from the parser to structs with a fixed order through
 //! bytes, so that nothing depends on the parser's own order. It may be invalid as a contract: `Contract::validate` says so.
 
-use std::fmt;
 use std::sync::LazyLock;
 
 use miette::Diagnostic;
-use prost::Message;
+use prost::{DecodeError, Message};
+use prost_reflect::text_format::ParseError;
 use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor};
 
 use super::contract::Contract;
 use super::dtype::DataType;
 use super::message::{MessageError, from_message};
+use super::text_eras;
+use super::text_place::TextPlace;
 use crate::fault::{Failure, Fault};
 use crate::proto::hydrosphere::contract::ModelContract;
+use crate::proto::lamina::contract::AnyContract;
 
 /// The longest text that is read; real contracts are a few KiB.
 pub const TEXT_BYTES_MAX: usize = 1 << 20;
@@ -26,24 +29,12 @@ pub const TEXT_BYTES_MAX: usize = 1 << 20;
 /// The deepest nesting of messages that is read: protobuf's own limit. The parser recurses, so it is counted before.
 const NESTING_MAX: usize = 100;
 
-static CONTRACT_MESSAGE: LazyLock<MessageDescriptor> = LazyLock::new(|| {
-    let pool = DescriptorPool::decode(crate::proto::DESCRIPTORS).expect("build.rs wrote the descriptor set");
-    pool.get_message_by_name("hydrosphere.contract.ModelContract").expect("build.rs compiled model_contract.proto")
-});
+static CONTRACT_MESSAGE: LazyLock<MessageDescriptor> = LazyLock::new(|| message_named("hydrosphere.contract.ModelContract"));
+static ANY_CONTRACT_MESSAGE: LazyLock<MessageDescriptor> = LazyLock::new(|| message_named(text_eras::MESSAGE));
 
-/// A place in a text, with its line.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TextPlace {
-    /// What the file is called in messages.
-    pub file: String,
-    /// The line, from 1.
-    pub line: usize,
-    /// The column in characters, from 1.
-    pub column: usize,
-    /// The line around the place, on one line of a terminal.
-    excerpt: String,
-    /// How many characters of the excerpt are left of the place.
-    caret: usize,
+fn message_named(name: &str) -> MessageDescriptor {
+    let pool = DescriptorPool::decode(crate::proto::DESCRIPTORS).expect("build.rs wrote the descriptor set");
+    pool.get_message_by_name(name).expect("build.rs compiled the message")
 }
 
 /// Why a text is no contract.
@@ -109,6 +100,11 @@ impl Failure for TextError {
 
 /// The contract in `bytes`, the content of a `contract.prototxt`; errors call it `file`.
 pub fn parse(bytes: &[u8], file: &str) -> Result<Contract, TextError> {
+    parse_with_warnings(bytes, file).map(|(contract, _)| contract)
+}
+
+/// As [`parse`], and what is to be said of a text that is accepted: a sentence each.
+pub fn parse_with_warnings(bytes: &[u8], file: &str) -> Result<(Contract, Vec<String>), TextError> {
     if bytes.len() > TEXT_BYTES_MAX {
         return Err(TextError::TooLarge { file: file.to_owned(), size_bytes: bytes.len() });
     }
@@ -121,48 +117,41 @@ pub fn parse(bytes: &[u8], file: &str) -> Result<Contract, TextError> {
     if let Some(offset) = too_deep(text) {
         return Err(TextError::TooDeep { at: TextPlace::new(file, text, offset) });
     }
-    let message = DynamicMessage::parse_text_format(CONTRACT_MESSAGE.clone(), text).map_err(|error| {
-        let label = error.labels().and_then(|mut labels| labels.next());
-        // An unexpected end carries no label.
-        let offset = label.map_or(text.trim_end().len(), |label| label.offset());
-        let problem = error.to_string();
-        let hint = hint(&problem, &text[text.floor_char_boundary(offset)..]);
-        TextError::Syntax { at: TextPlace::new(file, text, offset), problem, hint }
-    })?;
-    let message = ModelContract::decode(message.encode_to_vec().as_slice()).map_err(|error| TextError::Syntax {
-        at: TextPlace::new(file, text, 0),
-        problem: error.to_string(),
-        hint: None,
-    })?;
-    from_message(message).map_err(|source| TextError::Message { file: file.to_owned(), source })
+    let undecodable = |error: DecodeError| TextError::Syntax { at: TextPlace::new(file, text, 0), problem: error.to_string(), hint: None };
+    let mut warnings = Vec::new();
+    let message = match DynamicMessage::parse_text_format(CONTRACT_MESSAGE.clone(), text) {
+        Ok(message) => ModelContract::decode(message.encode_to_vec().as_slice()).map_err(undecodable)?,
+        Err(error) if text_eras::is_old_word(word_at(text, offset_of(&error, text))) => {
+            let first = TextPlace::new(file, text, offset_of(&error, text));
+            let message = DynamicMessage::parse_text_format(ANY_CONTRACT_MESSAGE.clone(), text);
+            let message = message.map_err(|error| syntax_error(&error, text, file))?;
+            let message = AnyContract::decode(message.encode_to_vec().as_slice()).map_err(undecodable)?;
+            warnings.push(format!("{first}: {}", text_eras::WARNING));
+            text_eras::today(message).map_err(|source| TextError::Message { file: file.to_owned(), source })?
+        }
+        Err(error) => return Err(syntax_error(&error, text, file)),
+    };
+    let contract = from_message(message).map_err(|source| TextError::Message { file: file.to_owned(), source })?;
+    Ok((contract, warnings))
 }
 
-impl TextPlace {
-    fn new(file: &str, text: &str, offset: usize) -> TextPlace {
-        const EXCERPT_CHARACTERS_MAX: usize = 60;
-        let (before, after) = text.split_at(text.floor_char_boundary(offset));
-        let line_before = before.rsplit('\n').next().unwrap_or_default();
-        let line_after = after.split(['\n', '\r']).next().unwrap_or_default();
-        let column = line_before.chars().count() + 1;
-        let skipped = (column - 1).saturating_sub(EXCERPT_CHARACTERS_MAX);
-        let left = line_before.chars().skip(skipped);
-        let excerpt = left.chain(line_after.chars().take(EXCERPT_CHARACTERS_MAX)).map(|c| if c.is_control() { ' ' } else { c }).collect();
-        TextPlace { file: file.to_owned(), line: before.matches('\n').count() + 1, column, excerpt, caret: column - 1 - skipped }
-    }
-
-    /// `problem` at this place, with the line and a caret below it.
-    fn with(&self, problem: &str) -> String {
-        let number = self.line.to_string();
-        let margin = " ".repeat(number.len());
-        let caret = " ".repeat(self.caret);
-        format!("{self}: {problem}\n{margin} |\n{number} | {}\n{margin} | {caret}^", self.excerpt)
-    }
+/// Where the parser stopped; an unexpected end carries no label.
+fn offset_of(error: &ParseError, text: &str) -> usize {
+    let label = error.labels().and_then(|mut labels| labels.next());
+    label.map_or(text.trim_end().len(), |label| label.offset())
 }
 
-impl fmt::Display for TextPlace {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}:{}", self.file, self.line, self.column)
-    }
+fn syntax_error(error: &ParseError, text: &str, file: &str) -> TextError {
+    let offset = offset_of(error, text);
+    let problem = error.to_string();
+    let hint = hint(&problem, word_at(text, offset));
+    TextError::Syntax { at: TextPlace::new(file, text, offset), problem, hint }
+}
+
+/// The word that begins at an offset.
+fn word_at(text: &str, offset: usize) -> &str {
+    let rest = &text[text.floor_char_boundary(offset)..];
+    &rest[..rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(rest.len())]
 }
 
 /// The offset of the bracket that nests too deep, if one does; strings and comments hold no brackets.
@@ -196,24 +185,21 @@ fn too_deep(text: &str) -> Option<usize> {
     None
 }
 
-/// How to write what was found at the beginning of `rest`, where we know what was meant.
-fn hint(problem: &str, rest: &str) -> Option<String> {
-    let found: String = rest.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
+/// How to write what was found, where we know what was meant.
+fn hint(problem: &str, found: &str) -> Option<String> {
     if problem.contains("enum 'hydrosphere.tensorflow.DataType'") {
         let known = DataType::ALL.into_iter().filter(|dtype| !matches!(dtype, DataType::Invalid | DataType::Any));
         return Some(format!("the dtypes are {}", known.map(DataType::name).collect::<Vec<_>>().join(", ")));
     }
     let message = problem.strip_prefix("field '")?.split("message '").nth(1)?.trim_end_matches('\'');
-    // The names before 0.1.0 (March 2018), those of the 2.x releases, and those of serving.yaml.
-    let today = match found.as_str() {
-        "field_name" => "`field_name` is from before 0.1.0; write `name`",
-        "info" => "`info` is from before 0.1.0; write its `dtype`, and its `tensor_shape` as `shape`, in the field itself",
+    // A name from before 0.1.0 (March 2018) in a place that it did not have, those of the 2.x releases, and those of serving.yaml.
+    let today = match found {
         "tensor_shape" => "`tensor_shape` is from before 0.1.0; write `shape`",
         "predict" => "`predict` is from the 2.x releases; write `signatures`",
         "dims" => "write a dimension as `dim { size: -1 }`",
         "type" => "write `dtype`, with a value such as DT_DOUBLE",
         _ => {
-            let message = CONTRACT_MESSAGE.parent_pool().get_message_by_name(message)?;
+            let message = ANY_CONTRACT_MESSAGE.parent_pool().get_message_by_name(message)?;
             let fields: Vec<String> = message.fields().map(|field| format!("`{}`", field.name())).collect();
             return Some(format!("here can be {}", fields.join(", ")));
         }
@@ -266,8 +252,8 @@ mod tests {
     #[test]
     fn names_of_other_eras_are_told_in_todays() {
         for (text, today) in [
-            ("signatures { inputs { field_name: \"x\" } }", "`name`"),
-            ("signatures { inputs { info { dtype: DT_FLOAT } } }", "`shape`, in the field itself"),
+            ("signatures { inputs { tensor_shape { } } }", "`shape`"),
+            ("signatures { inputs { field_name: 'x' nme: 'x' } }", "`field_name`"),
             ("predict { signature_name: \"infer\" }", "`signatures`"),
             ("signatures { inputs { shape { dims: -1 } } }", "`dim { size: -1 }`"),
         ] {

@@ -17,6 +17,9 @@ pub const TEXT_BYTES_MAX: u64 = 16 << 20;
 
 const BUFFER_BYTES: usize = 8 << 10;
 
+/// What is read first after a jump: between two weights lie a few keys and a name.
+const JUMP_BYTES: usize = 512;
+
 /// A message of the file, and how far the walk over it has come.
 #[derive(Debug)]
 pub struct Span {
@@ -48,7 +51,7 @@ pub enum Value {
 
 /// The walker.
 pub struct Walker<R> {
-    source: BufReader<R>,
+    source: BufReader<Paced<R>>,
     position: u64,
     size_bytes: u64,
     fields_left: u64,
@@ -120,7 +123,7 @@ impl Found {
 impl<R: Read + Seek> Walker<R> {
     /// A walker over the first `size_bytes` of `source`.
     pub fn new(source: R, size_bytes: u64) -> Result<Walker<R>, WalkError> {
-        let mut source = BufReader::with_capacity(BUFFER_BYTES, source);
+        let mut source = BufReader::with_capacity(BUFFER_BYTES, Paced { source, next_bytes: JUMP_BYTES });
         source.seek(SeekFrom::Start(0)).map_err(|source| WalkError::Io { offset: 0, source })?;
         // Seeks are relative and signed; no file system has files past this.
         let size_bytes = size_bytes.min(i64::MAX as u64);
@@ -220,6 +223,28 @@ impl<R: Read + Seek> Walker<R> {
     }
 }
 
+/// A source of which a jump reads little, and a walk straight on the double each time: a model of a thousand weights, each longer
+/// than the buffer, costs half a megabyte and not eight.
+struct Paced<R> {
+    source: R,
+    next_bytes: usize,
+}
+
+impl<R: Read> Read for Paced<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.next_bytes.min(buffer.len());
+        self.next_bytes = self.next_bytes.saturating_mul(2).min(BUFFER_BYTES);
+        self.source.read(&mut buffer[..count])
+    }
+}
+
+impl<R: Seek> Seek for Paced<R> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.next_bytes = JUMP_BYTES;
+        self.source.seek(to)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -264,5 +289,15 @@ mod tests {
         let mut whole = walker.whole();
         let span = walker.next(&mut whole).unwrap().unwrap().bytes().unwrap();
         assert_eq!(walker.text(span).unwrap_err().to_string(), "at byte 2: the file ends, shorter than it was");
+    }
+
+    #[test]
+    fn a_jump_reads_little_and_a_straight_walk_more_each_time() {
+        let mut paced = Paced { source: Cursor::new(vec![0; 1 << 16]), next_bytes: JUMP_BYTES };
+        let mut buffer = [0; BUFFER_BYTES];
+        let mut read = |paced: &mut Paced<_>| (0..6).map(|_| paced.read(&mut buffer).unwrap()).collect::<Vec<_>>();
+        assert_eq!(read(&mut paced), [512, 1024, 2048, 4096, 8192, 8192]);
+        paced.seek(SeekFrom::Start(7)).unwrap();
+        assert_eq!(read(&mut paced)[0], 512);
     }
 }

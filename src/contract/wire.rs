@@ -246,23 +246,28 @@ struct Losses {
 
 impl Losses {
     fn warnings(&self, dialect: Dialect) -> Vec<String> {
-        const SHOWN_PLACES_MAX: usize = 5;
         let mut warnings = Vec::new();
         for (places, lacks) in [
             (&self.profiles, "profiles; left out are those of"),
             (&self.unknown_ranks, "unknown rank; any shape is written for"),
             (&self.dimension_names, "names of dimensions; left out are those of"),
         ] {
-            let mut shown = places.iter().take(SHOWN_PLACES_MAX).cloned().collect::<Vec<String>>().join(", ");
-            if places.len() > SHOWN_PLACES_MAX {
-                shown.push_str(&format!(" and {} more", places.len() - SHOWN_PLACES_MAX));
-            }
             if !places.is_empty() {
-                warnings.push(format!("contract dialect {dialect} has no {lacks} {shown}"));
+                warnings.push(format!("contract dialect {dialect} has no {lacks} {}", shown_places(places)));
             }
         }
         warnings
     }
+}
+
+/// The first of these places, and how many there are beyond.
+pub(super) fn shown_places(places: &[String]) -> String {
+    const SHOWN_PLACES_MAX: usize = 5;
+    let mut shown = places.iter().take(SHOWN_PLACES_MAX).cloned().collect::<Vec<String>>().join(", ");
+    if places.len() > SHOWN_PLACES_MAX {
+        shown.push_str(&format!(" and {} more", places.len() - SHOWN_PLACES_MAX));
+    }
+    shown
 }
 
 /// What the dialect leaves out of a contract; an error for a type that it lacks.

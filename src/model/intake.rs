@@ -8,22 +8,20 @@
 
 use std::io::{self, Read};
 
-use super::definition::{self, Definition, DefinitionError, PayloadEntry};
+use super::contract_file::{self, CONTRACT_BYTES_MAX, ContractFileError};
+use super::definition::{self, DefinedContract, Definition, DefinitionError, PayloadEntry};
 use super::framework::{self, FrameworkError, Implied, Open};
 use super::name::{ModelName, NameError};
 use super::tree::Tree;
 use crate::contract::compare;
-use crate::contract::contract::{Contract, ContractError};
-use crate::contract::text::{self, TextError};
-use crate::contract::wire::{self, WireError};
+use crate::contract::contract::Contract;
+use crate::contract::saved_model_meta::Tags;
 use crate::fault::{Failure, Fault};
 use crate::oci::layer::Content;
 use crate::oci::path::TreePath;
 
 /// The contract's names in a folder that does not say where it is.
 const CONTRACT_NAMES: [&str; 3] = ["contract.prototxt", "contract.protobin", "contract.pb"];
-/// The largest contract file: thousands of fields fit.
-pub const CONTRACT_BYTES_MAX: u64 = 1 << 20;
 
 /// What was said beside the files: by flags, by an upload's form. It wins over the definition.
 #[derive(Clone, Debug, Default)]
@@ -42,6 +40,8 @@ pub struct Given {
     pub contract: Option<(String, Vec<u8>)>,
     /// Build without a contract where none is found.
     pub no_contract: bool,
+    /// The tags of the meta graph that a SavedModel's contract is read from.
+    pub tags: Vec<String>,
 }
 
 /// A model that can be built.
@@ -127,32 +127,18 @@ pub enum IntakeError {
         /// The limit.
         limit_bytes: u64,
     },
-    /// The text of the contract is not valid.
-    #[error("the contract `{file}` is not valid")]
-    Text {
-        /// Which file.
-        file: String,
-        /// Where and why.
-        #[source]
-        source: TextError,
-    },
-    /// The bytes of the contract are not valid.
-    #[error("the contract `{file}` is not valid")]
-    Wire {
-        /// Which file.
-        file: String,
-        /// Why.
-        #[source]
-        source: WireError,
-    },
-    /// The contract says something that cannot be.
-    #[error("the contract `{file}` is not valid")]
-    Contract {
-        /// Which file.
-        file: String,
-        /// What.
-        #[source]
-        source: ContractError,
+    /// A contract that was given is not valid.
+    #[error(transparent)]
+    ContractFile(#[from] ContractFileError),
+    /// Two contracts of one model.
+    #[error("the contracts in `{first}` and `{second}` do not agree: {difference}")]
+    Disagree {
+        /// The place of the one that would be taken.
+        first: String,
+        /// The place of the other.
+        second: String,
+        /// One thing that they say differently.
+        difference: String,
     },
     /// The model's own files do not give a contract.
     #[error(transparent)]
@@ -170,6 +156,8 @@ impl Failure for IntakeError {
         match self {
             IntakeError::Read { .. } => Fault::Ours,
             IntakeError::Framework(error) => error.fault(),
+            IntakeError::Definition(error) => error.fault(),
+            IntakeError::ContractFile(error) => error.fault(),
             _ => Fault::Invalid,
         }
     }
@@ -182,9 +170,8 @@ impl Failure for IntakeError {
             IntakeError::NoName => Some("name it with `--name`, or with `name` in serving.yaml".to_owned()),
             IntakeError::MissingPayload { .. } => Some("correct the entry in serving.yaml; names are relative to its folder".to_owned()),
             IntakeError::Empty => Some("run the command in the model's folder".to_owned()),
-            IntakeError::Text { source, .. } => source.remedy(),
-            IntakeError::Wire { source, .. } => source.remedy(),
-            IntakeError::Contract { source, .. } => source.remedy(),
+            IntakeError::ContractFile(error) => error.remedy(),
+            IntakeError::Disagree { .. } => Some("correct one of the two, or remove it".to_owned()),
             IntakeError::NoContract { hint } => {
                 let add = "add a `contract.prototxt` that says what goes in and what comes out; `--no-contract` builds without one";
                 Some(format!("{hint} {add}").trim().to_owned())
@@ -204,8 +191,8 @@ pub fn intake(tree: &Tree, given: &Given, open: Open<'_>) -> Result<Model, Intak
     if payload.is_empty() {
         return Err(IntakeError::Empty);
     }
-    let implied = framework::implied(tree, open);
-    let found = find_contract(tree, &definition, given, open)?;
+    let implied = framework::implied(tree, &tags(given), open);
+    let found = find_contract(tree, &definition, given, open, &mut warnings)?;
     let (contract, detected) = settle(found, implied, given, tree, &mut warnings)?;
     let contract = contract.map(|found| named(found, &name));
     let model_type = [&given.model_type, &definition.model_type, &detected].into_iter().flatten().next();
@@ -223,6 +210,10 @@ pub fn intake(tree: &Tree, given: &Given, open: Open<'_>) -> Result<Model, Intak
         contract,
         warnings,
     })
+}
+
+fn tags(given: &Given) -> Tags {
+    Tags::new(given.tags.iter().map(String::as_str))
 }
 
 fn find_definition(tree: &Tree, open: Open<'_>) -> Result<Definition, IntakeError> {
@@ -257,33 +248,71 @@ fn choose_payload(tree: &Tree, entries: Option<&[PayloadEntry]>) -> Result<Tree,
     Ok(tree.only(&keep))
 }
 
-fn find_contract(tree: &Tree, definition: &Definition, given: &Given, open: Open<'_>) -> Result<Option<FoundContract>, IntakeError> {
+fn find_contract(
+    tree: &Tree,
+    definition: &Definition,
+    given: &Given,
+    open: Open<'_>,
+    warnings: &mut Vec<String>,
+) -> Result<Option<FoundContract>, IntakeError> {
     if let Some((source, bytes)) = &given.contract {
-        return read_contract(source, bytes).map(Some);
+        let (contract, told) = contract_file::read(source, bytes)?;
+        warnings.extend(told);
+        return Ok(Some(FoundContract { contract, source: source.clone() }));
     }
-    if let Some(path) = &definition.contract {
-        let (size_bytes, content) = tree.file(path.as_str()).ok_or_else(|| IntakeError::MissingContract { path: path.clone() })?;
-        let bytes = read_small(path.as_str(), size_bytes, content, CONTRACT_BYTES_MAX, open)?;
-        return read_contract(path.as_str(), &bytes).map(Some);
+    // What the definition says comes first; its place is what a message calls it.
+    let mut candidates: Vec<(String, FoundContract)> = Vec::new();
+    let mut names: Vec<&str> = Vec::new();
+    match &definition.contract {
+        Some(DefinedContract::Inline(inline)) => {
+            let found = FoundContract { contract: inline.contract.clone(), source: inline.at.file.clone() };
+            candidates.push((inline.at.to_string(), found));
+        }
+        Some(DefinedContract::File(path)) if tree.file(path.as_str()).is_none() => {
+            return Err(IntakeError::MissingContract { path: path.clone() });
+        }
+        Some(DefinedContract::File(path)) => names.push(path.as_str()),
+        None => {}
     }
-    for name in CONTRACT_NAMES {
+    let named = names.first().copied();
+    names.extend(CONTRACT_NAMES.into_iter().filter(|name| Some(*name) != named));
+    for name in names {
         if let Some((size_bytes, content)) = tree.file(name) {
-            return read_contract(name, &read_small(name, size_bytes, content, CONTRACT_BYTES_MAX, open)?).map(Some);
+            let (contract, told) = contract_file::read(name, &read_small(name, size_bytes, content, CONTRACT_BYTES_MAX, open)?)?;
+            warnings.extend(told);
+            candidates.push((name.to_owned(), FoundContract { contract, source: name.to_owned() }));
         }
     }
-    Ok(None)
+    let mut candidates = candidates.into_iter();
+    let Some((first_place, first)) = candidates.next() else { return Ok(None) };
+    for (place, other) in candidates {
+        if let Some(difference) = contract_file::disagreement((&first_place, &first.contract), (&place, &other.contract)) {
+            return Err(IntakeError::Disagree { first: first_place, second: place, difference });
+        }
+    }
+    Ok(Some(first))
 }
 
-/// Reads and checks a contract file: binary by its extension, text by any other, as the ancestor's client told them apart.
-pub fn read_contract(file: &str, bytes: &[u8]) -> Result<FoundContract, IntakeError> {
-    let file = file.to_owned();
-    let contract = if file.ends_with(".protobin") || file.ends_with(".pb") {
-        wire::decode(bytes, None).map_err(|source| IntakeError::Wire { file: file.clone(), source })?.0
-    } else {
-        text::parse(bytes, &file).map_err(|source| IntakeError::Text { file: file.clone(), source })?
-    };
-    contract.validate().map_err(|source| IntakeError::Contract { file: file.clone(), source })?;
-    Ok(FoundContract { contract, source: file })
+/// A contract that was given beside what the model itself says.
+pub struct GivenAndRead {
+    /// What was given.
+    pub given: FoundContract,
+    /// What the model's own file says, where there is one that is read.
+    pub read: Option<Implied>,
+    /// What had to be said.
+    pub warnings: Vec<String>,
+}
+
+/// The contract that is given for the model in `tree`, and the one that the model implies; nothing is decided between the two. A model's file that
+/// cannot be read is an error here.
+pub fn given_and_read(tree: &Tree, given: &Given, open: Open<'_>) -> Result<GivenAndRead, IntakeError> {
+    let definition = find_definition(tree, open)?;
+    let mut warnings = definition.warnings.clone();
+    let found = find_contract(tree, &definition, given, open, &mut warnings)?;
+    let found = found.ok_or_else(|| IntakeError::NoContract { hint: String::new() })?;
+    let read = framework::implied(tree, &tags(given), open)?;
+    warnings.extend(read.iter().flat_map(|read| read.warnings.clone()));
+    Ok(GivenAndRead { given: found, read, warnings })
 }
 
 /// Decides between the contract that was given and the one that the model implies; also tells the detected type.

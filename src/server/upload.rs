@@ -25,13 +25,14 @@ use super::upload_body::SharedBody;
 use super::upload_reader::{Chunk, ChunkReader};
 use crate::build::row;
 use crate::catalog::record::{NewLine, Version};
+use crate::contract::gate::{self, Gate, GateError};
 use crate::disk::archive::{self, ArchiveError};
 use crate::disk::ignore_rules::Selected;
 use crate::disk::store::StoreError;
 use crate::disk::store_staging::Staging;
 use crate::fault::{Failure, Fault};
 use crate::model::framework::ReadSeek;
-use crate::model::intake::{self, Given};
+use crate::model::intake::{self, Given, Model};
 use crate::model::runtime::RuntimeList;
 use crate::oci::layer::Content;
 
@@ -131,6 +132,29 @@ pub enum UploadError {
     /// The service ends.
     #[error("the service stops")]
     Closed,
+}
+
+/// The contract has changes that the uploader asked not to let through.
+#[derive(Debug, thiserror::Error)]
+#[error("the model is refused: against version {version} of `{model}`")]
+pub struct GateRefusal {
+    /// The model.
+    model: String,
+    /// The version that its callers use.
+    version: i64,
+    /// The changes.
+    #[source]
+    source: GateError,
+}
+
+impl Failure for GateRefusal {
+    fn fault(&self) -> Fault {
+        self.source.fault()
+    }
+
+    fn remedy(&self) -> Option<String> {
+        self.source.remedy()
+    }
 }
 
 impl Failure for UploadError {
@@ -266,37 +290,57 @@ impl Form {
     }
 }
 
-/// Checks the model of a form, moves its files into the store and makes its version. `notes` are for the build's log.
-pub async fn accept(
-    service: &Service,
-    form: Form,
-    given: Given,
-    metadata: BTreeMap<String, String>,
-    notes: Vec<NewLine>,
-) -> Result<Version, Refusal> {
+/// What an upload says beside the model.
+pub struct Accepted {
+    /// The user's own keys and values.
+    pub metadata: BTreeMap<String, String>,
+    /// For the build's log.
+    pub notes: Vec<NewLine>,
+    /// Which changes of the contract are refused.
+    pub gate: Gate,
+}
+
+/// Checks the model of a form, moves its files into the store and makes its version.
+pub async fn accept(service: &Service, form: Form, given: Given, accepted: Accepted) -> Result<Version, Refusal> {
+    let Form { payload: Payload { selected, staging }, _permit, .. } = form;
+    let checking = tokio::task::spawn_blocking(move || (intake::intake(&selected.tree, &given, &open), selected.left_out));
+    let (model, left_out) = checking.await.map_err(UploadError::Stopped)?;
+    let model = model?;
+    if let Some(runtime) = model.runtime.as_deref().filter(|runtime| !RuntimeList::compiled_in().is_remote(runtime)) {
+        return Err(UploadError::LocalRuntime(runtime.to_owned()).into());
+    }
+    gate(service, &model, accepted.gate).await?;
     let store = service.store.clone();
-    let checking = tokio::task::spawn_blocking(move || -> Result<_, Refusal> {
-        let Form { payload: Payload { selected, staging }, _permit, .. } = form;
-        let model = intake::intake(&selected.tree, &given, &open)?;
-        if let Some(runtime) = model.runtime.as_deref().filter(|runtime| !RuntimeList::compiled_in().is_remote(runtime)) {
-            return Err(UploadError::LocalRuntime(runtime.to_owned()).into());
-        }
+    let keeping = tokio::task::spawn_blocking(move || -> Result<_, Refusal> {
         let payload = store.adopt(&model.payload)?;
         let tree_digest = store.put_tree(&payload)?;
         drop(staging);
         let count = payload.files().count();
         let noun = if count == 1 { "file" } else { "files" };
         let mut log = vec![NewLine::info(format!("uploaded: {count} {noun}, {} bytes", payload.size_bytes()))];
-        if !selected.left_out.is_empty() {
-            log.push(NewLine::info(format!("left out by rule: {}", shown(&selected.left_out))));
+        if !left_out.is_empty() {
+            log.push(NewLine::info(format!("left out by rule: {}", shown(&left_out))));
         }
-        log.extend(notes);
-        Ok(row::new_version(&model, tree_digest, metadata, log)?)
+        log.extend(accepted.notes);
+        Ok(row::new_version(&model, tree_digest, accepted.metadata, log)?)
     });
-    let new = checking.await.map_err(UploadError::Stopped)??;
+    let new = keeping.await.map_err(UploadError::Stopped)??;
     let version = service.catalog.create_version(new).await?;
     tracing::info!(model = version.model, version = version.number.0, build.id = version.build.0, "uploaded");
     Ok(version)
+}
+
+/// Compares the contract with that of the model's last finished version, where the upload asks for it. The first version of a model has nothing
+/// to be compared with; a version without a contract promised nothing.
+async fn gate(service: &Service, model: &Model, gate: Gate) -> Result<(), Refusal> {
+    if gate == Gate::None {
+        return Ok(());
+    }
+    let Some(last) = service.catalog.last_finished(model.name.as_str()).await? else { return Ok(()) };
+    let Some(old) = row::contract_of(&last)? else { return Ok(()) };
+    let new = model.contract.as_ref().map(|found| found.contract.clone()).unwrap_or_default();
+    gate::gate(&old, &new, gate).map_err(|source| GateRefusal { model: last.model.clone(), version: last.number.0, source })?;
+    Ok(())
 }
 
 fn open(content: &Content) -> io::Result<Box<dyn ReadSeek>> {

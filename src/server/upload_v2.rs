@@ -15,10 +15,11 @@ use super::app::Service;
 use super::paging::Listing;
 use super::refusal::{RefusalV2, RequestError};
 use super::signature_json;
-use super::upload::{self, Known};
+use super::upload::{self, Accepted, Known};
 use super::view_v2;
 use crate::catalog::record::NewLine;
 use crate::contract::contract::Contract;
+use crate::contract::gate::Gate;
 use crate::contract::wire::{self, CONTRACT_BYTES_MAX, Dialect};
 use crate::model::intake::Given;
 
@@ -42,6 +43,11 @@ struct Said {
     metadata: Option<BTreeMap<String, String>>,
     #[serde(default)]
     no_contract: bool,
+    /// Ours: which changes of the contract are refused.
+    gate: Option<String>,
+    /// Ours: which meta graph of a SavedModel is read.
+    #[serde(default)]
+    tags: Vec<String>,
     #[serde(flatten)]
     rest: BTreeMap<String, Value>,
 }
@@ -72,12 +78,14 @@ pub async fn upload(State(service): State<Service>, Query(listing): Query<Listin
         runtime: said.runtime.as_ref().map(runtime).transpose()?,
         contract,
         no_contract: said.no_contract,
+        tags: said.tags,
         ..Given::default()
     };
+    let gate: Gate = said.gate.as_deref().map(str::parse).transpose()?.unwrap_or_default();
     let ignored = said.rest.iter().filter(|(_, value)| !value.is_null());
     let notes = ignored.map(|(name, _)| NewLine::warning(format!("`{name}` in the upload's metadata means nothing here and is ignored")));
-    let notes = notes.collect();
-    let version = upload::accept(&service, form, given, said.metadata.unwrap_or_default(), notes).await.map_err(RefusalV2)?;
+    let accepted = Accepted { metadata: said.metadata.unwrap_or_default(), notes: notes.collect(), gate };
+    let version = upload::accept(&service, form, given, accepted).await.map_err(RefusalV2)?;
     Ok(Json(if listing.is_ours() { view_v2::ours(&version) } else { view_v2::version(&version) }))
 }
 

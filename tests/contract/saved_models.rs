@@ -1,16 +1,19 @@
 //! Contracts read from SavedModels, judged by TensorFlow: `tests/models/saved_model/` has models that it wrote and what its own reader says.
 
 use std::fs;
-use std::io::{self, Cursor, Read, Seek, SeekFrom};
+use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
 use lamina::contract::contract::{Contract, Field, Shape};
 use lamina::contract::dtype::DataType;
 use lamina::contract::reading::Reading;
-use lamina::contract::saved_model::{SavedModelError, read};
+use lamina::contract::saved_model::read;
+use lamina::contract::saved_model_meta::{SavedModelError, Tags};
 use lamina::contract::wire::{Dialect, decode, encode};
 use lamina::fault::one_line;
 use serde_json::{Value, json};
+
+use super::made_up::{HugeFile, Numbers, Part, message, varint};
 
 /// Every model folder, sorted.
 fn models() -> Vec<PathBuf> {
@@ -26,7 +29,7 @@ fn name(model: &Path) -> &str {
 }
 
 fn read_bytes(bytes: &[u8]) -> Result<Reading, SavedModelError> {
-    read(Cursor::new(bytes), bytes.len() as u64)
+    read(Cursor::new(bytes), bytes.len() as u64, &Tags::default())
 }
 
 /// The binary models with their names; the text form is another reader's.
@@ -126,18 +129,6 @@ fn names_of_dimensions_are_kept_and_unusual_tensors_are_told() {
     assert_eq!(reading("tf1_composite").warnings, expected);
 }
 
-/// Marsaglia's xorshift: the same numbers in every run.
-struct Numbers(u64);
-
-impl Numbers {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 % bound as u64) as usize
-    }
-}
-
 #[test]
 fn a_cut_model_is_an_error_and_a_damaged_one_never_a_panic() {
     let mut numbers = Numbers(0x9e37_79b9_7f4a_7c15);
@@ -169,57 +160,6 @@ fn a_cut_model_is_an_error_and_a_damaged_one_never_a_panic() {
     }
 }
 
-/// A file with a hole of zeros between two parts, and a count of the bytes that were read.
-struct Sparse {
-    head: Vec<u8>,
-    hole_bytes: u64,
-    tail: Vec<u8>,
-    position: u64,
-    read_bytes: u64,
-}
-
-impl Read for Sparse {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let head_bytes = self.head.len() as u64;
-        let size_bytes = head_bytes + self.hole_bytes + self.tail.len() as u64;
-        let count = buffer.len().min((size_bytes - self.position.min(size_bytes)) as usize);
-        for (at, byte) in (self.position..).zip(&mut buffer[..count]) {
-            *byte = match at.checked_sub(head_bytes + self.hole_bytes) {
-                Some(at) => self.tail[at as usize],
-                None => self.head.get(at as usize).copied().unwrap_or(0),
-            };
-        }
-        self.position += count as u64;
-        self.read_bytes += count as u64;
-        Ok(count)
-    }
-}
-
-impl Seek for Sparse {
-    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        self.position = match to {
-            SeekFrom::Start(at) => at,
-            SeekFrom::Current(by) => self.position.checked_add_signed(by).ok_or(io::ErrorKind::InvalidInput)?,
-            SeekFrom::End(_) => return Err(io::ErrorKind::Unsupported.into()),
-        };
-        Ok(self.position)
-    }
-}
-
-fn varint(mut number: u64) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    while number > 0x7f {
-        bytes.push(number as u8 | 0x80);
-        number >>= 7;
-    }
-    bytes.push(number as u8);
-    bytes
-}
-
-fn message(number: u8, content: &[u8]) -> Vec<u8> {
-    [&[number << 3 | 2], varint(content.len() as u64).as_slice(), content].concat()
-}
-
 /// A meta graph with these tags, and one signature with one output of a type.
 fn meta_graph(tags: &[&str], signature: &str, dtype: u8) -> Vec<u8> {
     let tags: Vec<u8> = tags.iter().flat_map(|tag| message(4, tag.as_bytes())).collect();
@@ -234,9 +174,9 @@ fn a_graph_of_eight_gib_is_stepped_over() {
     let hole_bytes = 8_u64 << 30;
     let graph = [&[0x12][..], &varint(hole_bytes)].concat();
     let head = [&[0x12][..], &varint(graph.len() as u64 + hole_bytes + after.len() as u64), &graph].concat();
-    let mut file = Sparse { head, hole_bytes, tail: after, position: 0, read_bytes: 0 };
-    let size_bytes = file.head.len() as u64 + hole_bytes + file.tail.len() as u64;
-    let reading = read(&mut file, size_bytes).unwrap();
+    let mut file = HugeFile::new(vec![Part::Bytes(head), Part::Hole(hole_bytes), Part::Bytes(after)]);
+    let size_bytes = file.size_bytes();
+    let reading = read(&mut file, size_bytes, &Tags::default()).unwrap();
     assert_eq!(reading.contract.signatures[0].outputs, [Field::new("y", DataType::Float, Shape::scalar())]);
     assert_eq!(reading.model_type, "tensorflow:unknown");
     assert!(file.read_bytes < 64 << 10, "{} bytes", file.read_bytes);

@@ -10,7 +10,6 @@ mod archives;
 mod bad_archives;
 mod base_families;
 mod containers;
-mod contracts;
 mod demo;
 mod determinism;
 mod embedded_registry;

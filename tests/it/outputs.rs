@@ -251,7 +251,7 @@ fn a_model_that_is_not_valid_is_refused_with_the_place_and_the_remedy() {
     );
     let not_there = "model:\n  name: m\n  contract: other.prototxt\n";
     write("serving.yaml", not_there).fails(&[], 3, &["the contract `other.prototxt` is not in the model folder"]);
-    write("serving.yaml", "model:\n  name: [x\n").fails(&[], 3, &["`serving.yaml` is not valid", "line 2 column 9"]);
+    write("serving.yaml", "model:\n  name: [x\n").fails(&[], 3, &["reading the model's definition", "serving.yaml:2:9: "]);
 
     let bench = Bench::new();
     fs::remove_file(bench.path("model/contract.prototxt")).unwrap();
