@@ -102,9 +102,9 @@ impl Failure for FrameworkError {
             FrameworkError::Open { .. } => None,
             FrameworkError::Read { source, .. } => source.remedy(),
             FrameworkError::OtherFile { kind, .. } => kind.remedy().map(str::to_owned),
-            FrameworkError::Several { .. } => Some(
-                "leave out the one that is not served (`.hsignore`), or add a contract.prototxt that says what goes in and out".to_owned(),
-            ),
+            FrameworkError::Several { .. } => {
+                Some("leave out the one that is not served (`.hsignore`), or add a contract.prototxt that says what goes in and out".to_owned())
+            }
             FrameworkError::VersionFolder { folder } => {
                 Some(format!("run the command in `{folder}`: versions are numbered here; or add a contract.prototxt"))
             }

@@ -14,8 +14,8 @@ use super::app::Service;
 use super::refusal::RefusalV1;
 use super::upload::{self, Accepted, Known};
 use super::view_v1;
-use crate::contract::gate::Gate;
 use crate::contract::wire::CONTRACT_BYTES_MAX;
+use crate::contract::gate::Gate;
 use crate::model::intake::Given;
 
 const CONTRACT: &str = "model_contract";
