@@ -9,9 +9,9 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use super::args::BuildArguments;
+use super::{contract_judge, open};
 use super::say::{Voice, size};
 use super::settings::Settings;
-use super::{contract_judge, open};
 use crate::build::recipe::{self, Built, Request};
 use crate::contract::wire::Dialect;
 use crate::fault::{Failure, Fault};

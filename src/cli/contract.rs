@@ -141,3 +141,4 @@ pub fn document(named: &NamedContract) -> Value {
     document["warnings"] = json!(named.warnings);
     document
 }
+

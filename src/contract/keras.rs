@@ -262,17 +262,14 @@ fn fields(side: &str, named: Vec<Named>, warnings: &mut Vec<String>) -> Vec<Fiel
         }
         let place = format!("{SIGNATURE}.{side}.{}", shown(&name));
         let through = |layer: &Rc<str>| format!("what the layer {layer} gives is not in the model's config");
-        match (&tensor.dims, &tensor.dtype) {
-            (Ok(_), Ok(_)) => {}
-            (Err(_), _) if side == "inputs" => {
-                warnings.push(format!("{place} has any shape: the model was saved before it was built for one"))
-            }
-            (Err(layer), Ok(_)) => {
-                warnings.push(format!("{place} has any shape and the dtype in which its layer computes: {}", through(layer)))
-            }
-            (Err(layer), Err(_)) => warnings.push(format!("{place} has any shape and Keras' default dtype, float32: {}", through(layer))),
-            (Ok(_), Err(layer)) => warnings.push(format!("{place} has Keras' default dtype, float32: {}", through(layer))),
-        }
+        let warning = match (&tensor.dims, &tensor.dtype) {
+            (Ok(_), Ok(_)) => None,
+            (Err(_), _) if side == "inputs" => Some(format!("{place} has any shape: the model was saved before it was built for one")),
+            (Err(layer), Ok(_)) => Some(format!("{place} has any shape and the dtype in which its layer computes: {}", through(layer))),
+            (Err(layer), Err(_)) => Some(format!("{place} has any shape and Keras' default dtype, float32: {}", through(layer))),
+            (Ok(_), Err(layer)) => Some(format!("{place} has Keras' default dtype, float32: {}", through(layer))),
+        };
+        warnings.extend(warning);
         // A contract has no field without a dtype, and Keras computes in this one unless it is told another.
         let dtype = tensor.dtype.clone().unwrap_or(DataType::Float);
         fields.push(Field::new(&name, dtype, tensor.shape()));

@@ -18,7 +18,7 @@ use super::keras_layers::{Call, dims, dtype, is_keras_own, present_name};
 use super::keras_model::{Layer, Model, Node};
 use super::keras_operations;
 use super::keras_sequential::{declared, declared_inputs};
-use super::keras_tensor::{Arguments, Dims, Tensor, compute_dtype, dims_of, dtype_of};
+use super::keras_tensor::{Arguments, Dims, RANK_MAX, Tensor, compute_dtype, dims_of, dtype_of};
 
 /// The calls, references and dimensions that are looked at for one model, those of models inside it counted each time. Large models take
 /// some ten thousand. It bounds the memory too: what a call gives is kept until its model is done.
@@ -167,10 +167,15 @@ impl Walk {
         }
         let no_node = Node::default();
         let node = layer.nodes.get(place.node).unwrap_or(&no_node);
-        let mut tensors = calls.needed(place).iter().map(|place| self.value(model, calls, values, *place));
-        let inputs: Vec<Tensor> = tensors.by_ref().take(node.tensors.len()).collect();
-        let named = node.named.iter().map(|(name, list)| (*name, tensors.by_ref().take(list.len()).collect())).collect();
-        self.call(layer, node, &inputs, &named)
+        let mut tensors = Vec::new();
+        for needed in calls.needed(place) {
+            let tensor = self.value(model, calls, values, *needed);
+            self.spend(tensor.dims.as_ref().map_or(1, Vec::len))?;
+            tensors.push(tensor);
+        }
+        let mut rest = tensors.split_off(node.tensors.len().min(tensors.len())).into_iter();
+        let named = node.named.iter().map(|(name, list)| (*name, rest.by_ref().take(list.len()).collect())).collect();
+        self.call(layer, node, &tensors, &named)
     }
 
     /// A tensor of a call that was made; what is unknown of it is what Keras 3 says of it where it is used.
@@ -210,13 +215,14 @@ impl Walk {
             }
         }
         let call = Call { layer, class, arguments, inputs, named, switches: &node.switches, era: self.era };
-        if !is_keras_own(layer, self.era) || class == "TFOpLambda" {
-            if let Some((dims, dtype)) = keras_operations::output(&call, node) {
-                return Ok(vec![typed(dims, Some(dtype), layer)]);
-            }
+        if (!is_keras_own(layer, self.era) || class == "TFOpLambda")
+            && let Some((dims, dtype)) = keras_operations::output(&call, node)
+        {
+            return Ok(vec![typed(dims, Some(dtype), layer)]);
         }
         let dtype = dtype(&call);
         let known = if is_keras_own(layer, self.era) { dims(&call) } else { None };
+        let known = known.filter(|given| given.iter().all(|dims| dims.len() <= RANK_MAX));
         self.spend(known.iter().flatten().map(Vec::len).sum())?;
         Ok(match known {
             Some(given) => given.into_iter().map(|dims| typed(dims, dtype, layer)).collect(),
@@ -245,11 +251,16 @@ impl Walk {
         let mut given = self.call(inner, node, inputs, &BTreeMap::new())?;
         // States that go in are of no weight for what comes out.
         let states = given.split_off(1.min(given.len()));
+        // Wrappers in wrappers double what they give at each level.
+        self.spend(2 * (given.len() + states.len()))?;
         match layer.config["merge_mode"].as_str() {
             Some("concat") => {
-                for dims in given.iter_mut().filter_map(|tensor| tensor.dims.as_mut().ok()) {
-                    if let Some(Some(last)) = dims.last_mut() {
-                        *last = last.saturating_mul(2);
+                for tensor in &mut given {
+                    let Ok(dims) = &mut tensor.dims else { continue };
+                    let Some(Some(last)) = dims.last_mut() else { continue };
+                    match last.checked_mul(2) {
+                        Some(both) => *last = both,
+                        None => tensor.dims = Err(label(layer)),
                     }
                 }
             }

@@ -18,8 +18,8 @@ pub(super) type Dim = Option<i64>;
 /// The dimensions of a tensor, the batch first.
 pub(super) type Dims = Vec<Dim>;
 
-/// numpy's bound on dimensions; a config can write any number of them.
-const RANK_MAX: usize = 64;
+/// numpy's bound on dimensions; a config can write any number of them, and add one a layer.
+pub(super) const RANK_MAX: usize = 64;
 
 /// A tensor of the model, as far as its config tells.
 #[derive(Clone, Debug)]

@@ -209,6 +209,12 @@ fn models_that_call_each_other_without_end_have_one() {
     // A real depth many times over, and past what is followed.
     assert!(read_json(chain(20_000).to_string().as_bytes()).is_ok());
     assert_eq!(text(&chain(60_000)), "the config of the Keras model has more than 250000 lists and objects");
+    let nested = |class: &str| {
+        let wrap = |inner: Value, _| json!({"class_name": class, "name": "w", "config": {"name": "w", "layer": inner}, "inbound_nodes": [[["x", 0, 0, {}]]]});
+        functional(vec![input("x"), (0..55).fold(dense("d", json!([])), wrap)], "w")
+    };
+    assert_eq!(text(&nested("Bidirectional")), "the Keras model has more calls of layers than can be followed");
+    assert!(read_json(nested("TimeDistributed").to_string().as_bytes()).is_ok());
     let wide: Vec<Value> = vec![json!(1); 300];
     let reshape = json!({"class_name": "Reshape", "name": "r", "config": {"target_shape": wide}, "inbound_nodes": [[["x", 0, 0, {}]]]});
     let reading = read_json(functional(vec![input("x"), reshape], "r").to_string().as_bytes()).unwrap();
