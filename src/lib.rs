@@ -158,40 +158,43 @@ pub mod contract {
     pub mod keras;
 
     /// The config out of an .h5 file.
-    mod keras_hdf5;
+    pub mod keras_hdf5;
 
     /// The config out of a .keras archive.
-    mod keras_source;
+    pub mod keras_source;
 
     /// The config's JSON as layers and calls.
-    mod keras_model;
+    pub mod keras_model;
 
     /// Which call needs which.
-    mod keras_calls;
+    pub mod keras_calls;
 
     /// What a model takes.
-    mod keras_sequential;
+    pub mod keras_sequential;
 
     /// What comes out of a model, call by call.
-    mod keras_graph;
+    pub mod keras_graph;
 
     /// Tensors and arguments, as far as they are known.
-    mod keras_tensor;
+    pub mod keras_tensor;
 
     /// Shapes through layers: the table.
-    mod keras_layers;
+    pub mod keras_layers;
 
     /// Shapes through convolutions and pooling.
-    mod keras_spatial;
+    pub mod keras_spatial;
+
+    /// Shapes through operations.
+    pub mod keras_operations;
 
     /// Shapes through layers of several inputs.
-    mod keras_merging;
+    pub mod keras_merging;
 
     /// Shapes through recurrent layers.
-    mod keras_recurrent;
+    pub mod keras_recurrent;
 
     /// Shapes through layers that encode categories.
-    mod keras_encoding;
+    pub mod keras_encoding;
 
     /// What differs between a contract that was given and one that was read.
     pub mod compare;

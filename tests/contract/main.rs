@@ -12,6 +12,7 @@ mod fuzz_corpus;
 mod given;
 mod golden;
 mod inline;
+mod keras_limits;
 mod keras_models;
 mod made_up;
 mod onnx_models;
