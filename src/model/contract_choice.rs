@@ -64,7 +64,8 @@ pub fn check_code(payload: &Tree, contract: &Contract, said_type: Option<&str>, 
 /// Whether the files by themselves say what the contract is.
 pub fn has_own(tree: &Tree, open: Open<'_>) -> bool {
     let given = Given::default();
-    let is_given = |definition: &Definition| find_contract(tree, definition, &given, open, &mut Vec::new()).is_ok_and(|found| found.is_some());
+    let is_given =
+        |definition: &Definition| find_contract(tree, definition, &given, open, &mut Vec::new()).is_ok_and(|found| found.is_some());
     find_definition(tree, open).is_ok_and(|definition| {
         is_given(&definition)
             || !is_python(definition.model_type.as_deref(), tree)

@@ -273,5 +273,7 @@ pub fn why_none(tree: &Tree, open: Open<'_>) -> String {
     if let Some(folder) = tree.files().find_map(|(path, _)| below(path)) {
         return format!("a model lies in `{folder}`: run the command in that folder, or");
     }
-    recognised(tree, open).map(|(path, foreign)| format!("{}: {}, or", foreign.sentence(path.as_str()), foreign.remedy())).unwrap_or_default()
+    recognised(tree, open)
+        .map(|(path, foreign)| format!("{}: {}, or", foreign.sentence(path.as_str()), foreign.remedy()))
+        .unwrap_or_default()
 }
