@@ -283,7 +283,6 @@ pub async fn accept(
         }
         let payload = store.adopt(&model.payload)?;
         let tree_digest = store.put_tree(&payload)?;
-        drop(staging);
         let count = payload.files().count();
         let noun = if count == 1 { "file" } else { "files" };
         let mut log = vec![NewLine::info(format!("uploaded: {count} {noun}, {} bytes", payload.size_bytes()))];
@@ -291,10 +290,13 @@ pub async fn accept(
             log.push(NewLine::info(format!("left out by rule: {}", shown(&selected.left_out))));
         }
         log.extend(notes);
-        Ok(row::new_version(&model, tree_digest, metadata, log)?)
+        Ok((row::new_version(&model, tree_digest, metadata, log)?, staging))
     });
-    let new = checking.await.map_err(UploadError::Stopped)??;
-    let version = service.catalog.create_version(new).await?;
+    // While the staging folder is there nothing that the upload put into the store, or found there, is collected.
+    let (new, staging) = checking.await.map_err(UploadError::Stopped)??;
+    let created = service.catalog.create_version(new).await;
+    tokio::task::spawn_blocking(move || drop(staging)).await.map_err(UploadError::Stopped)?;
+    let version = created?;
     tracing::info!(model = version.model, version = version.number.0, build.id = version.build.0, "uploaded");
     Ok(version)
 }
