@@ -102,6 +102,8 @@ impl Store {
     /// Gives a finished file its name among the blobs.
     pub(super) fn publish_blob(&self, file: NamedTempFile, digest: Digest, size_bytes: u64) -> Result<(), StoreError> {
         let path = self.blob_path(&digest);
+        // The long part of publishing, before anybody has to wait for it.
+        file.as_file().sync_data().map_err(failed("flush", &path))?;
         let _using = self.using()?;
         // One that is there has been hashed on its way in; its size tells whether a disk has lost some of it since.
         let whole = fs::metadata(&path).is_ok_and(|metadata| metadata.len() == size_bytes);

@@ -6,11 +6,13 @@
 //!
 //! What must stay true: a manifest that is in a repository has its members there, since they are written before it.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::path::PathBuf;
 
 use super::atomic;
 use super::store::{Store, StoreError, failed};
+use super::store_removal::digests_in;
 use super::store_repositories::{MANIFESTS, list, read_text};
 use super::store_use::renew_file;
 use crate::oci::digest::Digest;
@@ -24,11 +26,13 @@ pub(super) const REFERRERS: &str = "_referrers";
 impl Store {
     /// Whether a repository has a blob that the store can answer.
     pub fn has_blob_in(&self, repository: &str, digest: &Digest) -> Result<bool, StoreError> {
+        self.link_named(repository)?;
         Ok(self.link_path(repository, digest)?.is_file() && self.has(digest))
     }
 
     /// The same; the blob then counts as used now, as by a client that asks in order to push what is missing.
     pub fn renew_blob_in(&self, repository: &str, digest: &Digest) -> Result<bool, StoreError> {
+        self.link_named(repository)?;
         let _using = self.using()?;
         Ok(renew_file(&self.link_path(repository, digest)?)? && self.renew(digest)?)
     }
@@ -41,6 +45,21 @@ impl Store {
         }
         self.link_blobs(repository, [*digest])?;
         Ok(true)
+    }
+
+    /// Gives a repository the blobs that its manifests name, where it has none: earlier releases kept no account of them.
+    fn link_named(&self, repository: &str) -> Result<(), StoreError> {
+        let folder = self.repository_folder(repository)?;
+        if folder.join(BLOBS).is_dir() || !folder.join(MANIFESTS).is_dir() {
+            return Ok(());
+        }
+        let _using = self.using()?;
+        let mut blobs = BTreeSet::new();
+        for manifest in digests_in(&list(&folder.join(MANIFESTS))?) {
+            blobs.extend(self.mentions(repository, &manifest)?.into_iter().filter(|digest| self.has(digest)));
+        }
+        blobs.retain(|digest| !folder.join(MANIFESTS).join(digest.hex()).is_file());
+        self.link_blobs(repository, blobs)
     }
 
     /// Makes blobs a repository's, which has them or gets them with this.

@@ -208,6 +208,19 @@ fn repositories_tags_and_manifests() {
     assert_eq!(files(&data.path().join("repositories/a/_tags")), ["1", "_x.Y-2"]);
 }
 
+/// Data folders of earlier releases have manifests and no account of blobs.
+#[test]
+fn a_repository_without_an_account_of_its_blobs_has_those_that_its_manifests_name() {
+    let (data, store) = store();
+    let blob = store.put_bytes(b"blob").unwrap();
+    let text = format!(r#"{{"layers": [{{"digest": "{blob}"}}]}}"#);
+    store.put_manifest("a", "1", &Document::new("application/vnd.oci.image.manifest.v1+json", text.into_bytes())).unwrap();
+    assert_eq!(files(&data.path().join("repositories/a/_blobs")), [blob.hex()]);
+    fs::remove_dir_all(data.path().join("repositories/a/_blobs")).unwrap();
+    assert!(store.renew_blob_in("a", &blob).unwrap() && store.has_blob_in("a", &blob).unwrap());
+    assert!(!store.has_blob_in("b", &blob).unwrap() && !data.path().join("repositories/b").exists());
+}
+
 #[test]
 fn an_upload_in_pieces_survives_a_restart_and_is_written_by_one_at_a_time() {
     let (data, store) = store();
