@@ -197,14 +197,11 @@ impl Store {
             let _removing = self.removing()?;
             for digest in over.drain(..) {
                 let path = folder.join(digest.hex());
-                match used(&path)? {
-                    Some((used, size_bytes)) if horizon.is_past(used) => {
-                        if remove_file(&path)? {
-                            removed += Removed { files: 1, bytes: size_bytes, ..Removed::default() };
-                        }
-                    }
-                    Some(_) => spared.push(digest),
-                    None => {}
+                let Some((used, size_bytes)) = used(&path)? else { continue };
+                if !horizon.is_past(used) {
+                    spared.push(digest);
+                } else if remove_file(&path)? {
+                    removed += Removed { files: 1, bytes: size_bytes, ..Removed::default() };
                 }
             }
             self.forget_recipes();

@@ -121,6 +121,14 @@ fn a_layer_is_kept_as_a_recipe_over_content_and_read_in_ranges() {
         assert!(part == whole[range.start as usize..range.end as usize]);
     }
     assert!(matches!(other.open_range(&layer.digest, 0..layer.size_bytes + 1), Err(StoreError::Range { .. })));
+    // Who finds a file there renews it, while others read it.
+    let (_, mut reader) = store.open_blob(&layer.digest).unwrap();
+    let mut read = vec![0; 1000];
+    reader.read_exact(&mut read).unwrap();
+    let again = store.staging().unwrap();
+    store.adopt(&staged(again.path(), &many)).unwrap();
+    reader.read_to_end(&mut read).unwrap();
+    assert_eq!(Digest::of(&read), layer.digest);
     // A gzip layer is a blob.
     let layer = seal(recipe, Compression::Gzip, Purpose::Files, staging.path(), &|_| {}).unwrap();
     store.put_layer(&layer).unwrap();
