@@ -54,6 +54,9 @@ pub mod oci {
     /// The header blocks of a tar entry.
     pub mod tar_header;
 
+    /// What a manifest names.
+    pub mod mentions;
+
     /// base + layers -> image.
     pub mod image;
 
@@ -332,6 +335,9 @@ pub mod disk {
     /// The data folder's store, and what it answers.
     pub mod store;
 
+    /// Using what is there, while what nobody needs is removed.
+    pub mod store_use;
+
     /// Real bytes into the store.
     pub mod store_blob;
 
@@ -340,6 +346,15 @@ pub mod disk {
 
     /// Repositories: manifests and tags.
     pub mod store_repositories;
+
+    /// What a repository has beside its manifests.
+    pub mod store_members;
+
+    /// What goes out of a repository again.
+    pub mod store_removal;
+
+    /// Removing what nothing needs.
+    pub mod store_sweep;
 
     /// Uploads in pieces.
     pub mod store_uploads;
@@ -434,6 +449,9 @@ pub mod catalog {
     /// Models and versions: numbered, found, listed, removed.
     pub mod versions;
 
+    /// What versions need of the store.
+    pub mod kept;
+
     /// The queue: claimed under a lease, fenced, ended.
     pub mod queue;
 
@@ -458,6 +476,9 @@ pub mod build {
 
     /// A checked model -> a row of the queue, and back.
     pub mod row;
+
+    /// Garbage collection.
+    pub mod collect;
 
     /// One build of the service: from a claimed row to an image in its registry.
     pub mod job;
@@ -531,6 +552,15 @@ pub mod server {
 
     /// Which bytes of a blob are asked for.
     pub mod registry_range;
+
+    /// The query of a request.
+    pub mod registry_query;
+
+    /// Blobs, given.
+    pub mod registry_blobs;
+
+    /// Tags, repositories and referrers, in pages.
+    pub mod registry_lists;
 
     /// Manifests, given and taken.
     pub mod registry_manifests;

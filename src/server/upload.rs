@@ -303,18 +303,19 @@ pub struct Accepted {
 /// Checks the model of a form, moves its files into the store and makes its version.
 pub async fn accept(service: &Service, form: Form, given: Given, accepted: Accepted) -> Result<Version, Refusal> {
     let Form { payload: Payload { selected, staging }, _permit, .. } = form;
-    let checking = tokio::task::spawn_blocking(move || (intake::intake(&selected.tree, &given, &open), selected.left_out));
-    let (model, left_out) = checking.await.map_err(UploadError::Stopped)?;
-    let model = model?;
-    if let Some(runtime) = model.runtime.as_deref().filter(|runtime| !RuntimeList::compiled_in().is_remote(runtime)) {
-        return Err(UploadError::LocalRuntime(runtime.to_owned()).into());
-    }
-    gate(service, &model, accepted.gate).await?;
+    let left_out = selected.left_out.clone();
+    let model = match check(service, selected, given, accepted.gate).await {
+        Ok(model) => model,
+        Err(refusal) => {
+            // What is refused is gone before the answer; removing many files is no work for a thread that others wait for.
+            tokio::task::spawn_blocking(move || drop(staging)).await.map_err(UploadError::Stopped)?;
+            return Err(refusal);
+        }
+    };
     let store = service.store.clone();
     let keeping = tokio::task::spawn_blocking(move || -> Result<_, Refusal> {
         let payload = store.adopt(&model.payload)?;
         let tree_digest = store.put_tree(&payload)?;
-        drop(staging);
         let count = payload.files().count();
         let noun = if count == 1 { "file" } else { "files" };
         let mut log = vec![NewLine::info(format!("uploaded: {count} {noun}, {} bytes", payload.size_bytes()))];
@@ -322,17 +323,31 @@ pub async fn accept(service: &Service, form: Form, given: Given, accepted: Accep
             log.push(NewLine::info(format!("left out by rule: {}", shown(&left_out))));
         }
         log.extend(accepted.notes);
-        Ok(row::new_version(&model, tree_digest, accepted.metadata, log)?)
+        Ok((row::new_version(&model, tree_digest, accepted.metadata, log)?, staging))
     });
-    let new = keeping.await.map_err(UploadError::Stopped)??;
-    let version = service.catalog.create_version(new).await?;
+    // While the staging folder is there nothing that the upload put into the store, or found there, is collected.
+    let (new, staging) = keeping.await.map_err(UploadError::Stopped)??;
+    let created = service.catalog.create_version(new).await;
+    tokio::task::spawn_blocking(move || drop(staging)).await.map_err(UploadError::Stopped)?;
+    let version = created?;
     tracing::info!(model = version.model, version = version.number.0, build.id = version.build.0, "uploaded");
     Ok(version)
 }
 
+/// Reads the model and refuses what is not valid, not allowed or not let through.
+async fn check(service: &Service, selected: Selected, given: Given, gate: Gate) -> Result<Model, Refusal> {
+    let model =
+        tokio::task::spawn_blocking(move || intake::intake(&selected.tree, &given, &open)).await.map_err(UploadError::Stopped)??;
+    if let Some(runtime) = model.runtime.as_deref().filter(|runtime| !RuntimeList::compiled_in().is_remote(runtime)) {
+        return Err(UploadError::LocalRuntime(runtime.to_owned()).into());
+    }
+    pass(service, &model, gate).await?;
+    Ok(model)
+}
+
 /// Compares the contract with that of the model's last finished version, where the upload asks for it. The first version of a model has nothing
 /// to be compared with; a version without a contract promised nothing.
-async fn gate(service: &Service, model: &Model, gate: Gate) -> Result<(), Refusal> {
+async fn pass(service: &Service, model: &Model, gate: Gate) -> Result<(), Refusal> {
     if gate == Gate::None {
         return Ok(());
     }
