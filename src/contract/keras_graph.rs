@@ -103,7 +103,7 @@ impl Walk {
     }
 
     fn functional(&mut self, model: &Model, given: Option<&[Tensor]>) -> Result<Ran, KerasError> {
-        self.spend(model.layers.iter().map(Layer::work).sum())?;
+        self.spend(model.work())?;
         let calls = Calls::of(model, self.era)?;
         let mut values: BTreeMap<Place, Vec<Tensor>> = BTreeMap::new();
         let mut inputs = Vec::new();
@@ -113,13 +113,18 @@ impl Walk {
                 Some(given) => given.clone(),
                 None => declared(layer)?,
             };
+            self.spend(tensor.rank())?;
             inputs.push((layer.name.into(), tensor.clone()));
             values.insert(place.call(), vec![tensor]);
         }
         self.evaluate(model, &calls, &mut values)?;
-        let name = |place: &Place| model.layers[place.layer].name.into();
-        let outputs = calls.outputs.iter().map(|place| (name(place), self.value(model, &calls, &values, *place)));
-        Ok(Ran { outputs: outputs.collect(), inputs })
+        let mut outputs = Vec::new();
+        for place in &calls.outputs {
+            let tensor = self.value(model, &calls, &values, *place);
+            self.spend(tensor.rank())?;
+            outputs.push((model.layers[place.layer].name.into(), tensor));
+        }
+        Ok(Ran { inputs, outputs })
     }
 
     /// Every call that an output needs, each after those that it needs itself.
@@ -170,7 +175,7 @@ impl Walk {
         let mut tensors = Vec::new();
         for needed in calls.needed(place) {
             let tensor = self.value(model, calls, values, *needed);
-            self.spend(tensor.dims.as_ref().map_or(1, Vec::len))?;
+            self.spend(tensor.rank())?;
             tensors.push(tensor);
         }
         let mut rest = tensors.split_off(node.tensors.len().min(tensors.len())).into_iter();

@@ -28,6 +28,14 @@ pub(super) struct Model<'a> {
     pub(super) build_input_shape: Option<&'a Value>,
 }
 
+impl Model<'_> {
+    /// What it costs to look once at all calls, and at what goes in and comes out.
+    pub(super) fn work(&self) -> usize {
+        let ends = self.ends.as_ref().map_or(0, |ends| ends.inputs.len() + ends.outputs.len());
+        ends + self.layers.iter().map(Layer::work).sum::<usize>()
+    }
+}
+
 /// The tensors that a functional model takes and gives, in its own order.
 #[derive(Debug)]
 pub(super) struct Ends {

@@ -31,6 +31,11 @@ pub(super) struct Tensor {
 }
 
 impl Tensor {
+    /// How many dimensions are kept of it; none where its shape is unknown.
+    pub(super) fn rank(&self) -> usize {
+        self.dims.as_ref().map_or(0, Vec::len)
+    }
+
     /// The shape as a contract has it.
     pub(super) fn shape(&self) -> Shape {
         let sizes = |dims: &Dims| Shape::of(&dims.iter().map(|dim| dim.unwrap_or(-1)).collect::<Vec<i64>>());

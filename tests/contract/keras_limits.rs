@@ -270,6 +270,14 @@ fn a_model_of_too_many_tensors_is_refused() {
     // All of them are named for the model that gives them.
     wide["name"] = json!("n".repeat(1000));
     assert_eq!(text(&json!({"class_name": "Sequential", "config": {"name": "s", "layers": [wide]}})), too_many);
+    // A model of many inputs that is called again and again.
+    let mut inner = functional(vec![input("x")], "x");
+    inner["config"]["input_layers"] = vec![json!(["x", 0, 0]); 100_000].into();
+    inner["name"] = json!("l");
+    inner["inbound_nodes"] = vec![json!([["x", 0, 0]]); 30_000].into();
+    let mut outer = functional(vec![input("x"), inner], "x");
+    outer["config"]["output_layers"] = (0..30_000).map(|call| json!(["l", call, 0])).collect();
+    assert_eq!(text(&outer), "the Keras model has more calls of layers than can be followed");
     let branch = json!({"class_name": "Sequential", "config": [{"class_name": "Dense", "config": {"input_dim": 1, "output_dim": 1}}]});
     let merge = json!({"class_name": "Merge", "config": {"mode": "sum", "layers": vec![branch; 60_000]}});
     assert_eq!(text(&json!({"class_name": "Sequential", "config": [merge]})), too_many);
