@@ -76,7 +76,7 @@ pub fn saved_model_text(bytes: &[u8]) {
     }
 }
 
-/// An ONNX model, and the files beside it that it names: either both readings succeed, or the contract alone fails.
+/// An ONNX model, and the files beside it that it names: where there is a contract, there are those.
 pub fn onnx(bytes: &[u8]) {
     let files = onnx::external_files(Cursor::new(bytes), bytes.len() as u64);
     match onnx::read(Cursor::new(bytes), bytes.len() as u64) {
@@ -113,7 +113,7 @@ fn check_keras(reading: Result<Reading, keras::KerasError>) {
     }
 }
 
-/// The metadata files of a saved Spark pipeline. A line `== PATH` begins each; what stands before the first is `metadata/part-00000`.
+/// The metadata files of a saved Spark pipeline. A line `== PATH` begins each; what stands before the first such line is `metadata/part-00000`.
 pub fn spark(bytes: &[u8]) {
     let mut sections = split(bytes, b"\n== ").into_iter();
     let first = sections.next().map(|first| first.strip_prefix(b"== ").map_or(Some(("metadata/part-00000", first)), named));
@@ -149,66 +149,6 @@ pub fn file_kind(bytes: &[u8]) {
     // It judges by the beginning alone.
     let beginning = &bytes[..bytes.len().min(file_kind::LOOKED_AT_BYTES as usize)];
     assert_eq!(file_kind::tell(&mut Cursor::new(beginning), beginning.len() as u64), Some(kind));
-}
-
-/// Two contracts, a line `==` between them, each as text or in any dialect: what changed from one to the other, and back.
-pub fn change(bytes: &[u8]) {
-    let halves = split(bytes, b"\n==\n");
-    let read = |half: &&[u8]| {
-        let contract = lamina::contract::text::parse(half, "contract.prototxt").ok();
-        contract.or_else(|| Some(wire::decode(half, None).ok()?.0)).filter(|contract| contract.validate().is_ok())
-    };
-    let contracts: Vec<Contract> = halves.iter().take(2).filter_map(read).collect();
-    for contract in &contracts {
-        assert!(changes(contract, contract).is_empty(), "{contract:?}");
-        assert!(differences(contract, contract).is_empty(), "{contract:?}");
-        assert!(!table(contract).is_empty());
-        check_samples(contract);
-    }
-    if let [old, new] = &contracts[..] {
-        type Of = fn(&Change) -> (Verdict, Verdict);
-        let sorted = |changes: &[Change], of: Of| {
-            let mut verdicts: Vec<_> = changes.iter().map(of).collect();
-            verdicts.sort_unstable();
-            verdicts
-        };
-        let there = sorted(&changes(old, new), |change| (change.judgements.callers.verdict, change.judgements.callees.verdict));
-        let back = sorted(&changes(new, old), |change| (change.judgements.callees.verdict, change.judgements.callers.verdict));
-        assert_eq!(there, back, "{old:?}\nagainst\n{new:?}");
-    }
-}
-
-/// The examples for a valid contract: a request in every form, or an error that says why not.
-fn check_samples(contract: &Contract) {
-    for signature in contract.signatures.iter().take(2) {
-        match sample::json(signature) {
-            Ok(json) => assert!(json.as_object().is_some_and(|members| members.len() == signature.inputs.len())),
-            Err(error) => check_error(&error),
-        }
-        for dialect in [Dialect::V1, Dialect::V3] {
-            if let Err(error) = sample::encoded("model", signature, dialect) {
-                check_error(&error);
-            }
-        }
-    }
-}
-
-/// The parts between the separators.
-fn split<'a>(bytes: &'a [u8], separator: &[u8]) -> Vec<&'a [u8]> {
-    let mut parts = Vec::new();
-    let mut rest = bytes;
-    while let Some(at) = rest.windows(separator.len()).position(|window| window == separator) {
-        parts.push(&rest[..at]);
-        rest = &rest[at + separator.len()..];
-    }
-    parts.push(rest);
-    parts
-}
-
-/// A name, which is the first line, and what follows it; a name is text.
-fn named(bytes: &[u8]) -> Option<(&str, &[u8])> {
-    let end = bytes.iter().position(|byte| *byte == b'\n')?;
-    Some((std::str::from_utf8(&bytes[..end]).ok()?, &bytes[end + 1..]))
 }
 
 /// `contract.protobin`, in every dialect.
@@ -261,6 +201,33 @@ pub fn python_code(bytes: &[u8]) {
     }
 }
 
+/// Two contracts, a line `==` between them, each as text or in any dialect: what changed from one to the other, and back.
+pub fn change(bytes: &[u8]) {
+    let halves = split(bytes, b"\n==\n");
+    let read = |half: &&[u8]| {
+        let contract = lamina::contract::text::parse(half, "contract.prototxt").ok();
+        contract.or_else(|| Some(wire::decode(half, None).ok()?.0)).filter(|contract| contract.validate().is_ok())
+    };
+    let contracts: Vec<Contract> = halves.iter().take(2).filter_map(read).collect();
+    for contract in &contracts {
+        assert!(changes(contract, contract).is_empty(), "{contract:?}");
+        assert!(differences(contract, contract).is_empty(), "{contract:?}");
+        assert!(!table(contract).is_empty());
+        check_samples(contract);
+    }
+    if let [old, new] = &contracts[..] {
+        type Of = fn(&Change) -> (Verdict, Verdict);
+        let sorted = |changes: &[Change], of: Of| {
+            let mut verdicts: Vec<_> = changes.iter().map(of).collect();
+            verdicts.sort_unstable();
+            verdicts
+        };
+        let there = sorted(&changes(old, new), |change| (change.judgements.callers.verdict, change.judgements.callees.verdict));
+        let back = sorted(&changes(new, old), |change| (change.judgements.callees.verdict, change.judgements.callers.verdict));
+        assert_eq!(there, back, "{old:?}\nagainst\n{new:?}");
+    }
+}
+
 /// A contract that a reader of a framework's file gave: valid, without a name, and to be had in the seed era's dialect.
 fn check_reading(reading: &Reading, model_type: &str) {
     assert!(reading.model_type.starts_with(model_type), "{}", reading.model_type);
@@ -298,6 +265,21 @@ fn check_contract(contract: &Contract, dialect: Dialect) {
     }
 }
 
+/// The examples for a valid contract: a request in every form, or an error that says why not.
+fn check_samples(contract: &Contract) {
+    for signature in contract.signatures.iter().take(2) {
+        match sample::json(signature) {
+            Ok(json) => assert!(json.as_object().is_some_and(|members| members.len() == signature.inputs.len())),
+            Err(error) => check_error(&error),
+        }
+        for dialect in [Dialect::V1, Dialect::V3] {
+            if let Err(error) = sample::encoded("model", signature, dialect) {
+                check_error(&error);
+            }
+        }
+    }
+}
+
 /// An error: every text of it can be made, says something, and is no longer than a screen can show.
 fn check_error(error: &dyn Failure) {
     const TEXT_BYTES_MAX: usize = 64 << 10;
@@ -310,4 +292,22 @@ fn check_error(error: &dyn Failure) {
     );
     let remedy = error.remedy();
     assert!(remedy.is_none_or(|remedy| !remedy.is_empty() && !remedy.ends_with('.')));
+}
+
+/// The parts between the separators.
+fn split<'a>(bytes: &'a [u8], separator: &[u8]) -> Vec<&'a [u8]> {
+    let mut parts = Vec::new();
+    let mut rest = bytes;
+    while let Some(at) = rest.windows(separator.len()).position(|window| window == separator) {
+        parts.push(&rest[..at]);
+        rest = &rest[at + separator.len()..];
+    }
+    parts.push(rest);
+    parts
+}
+
+/// A name, which is the first line, and what follows it; a name is text.
+fn named(bytes: &[u8]) -> Option<(&str, &[u8])> {
+    let end = bytes.iter().position(|byte| *byte == b'\n')?;
+    Some((std::str::from_utf8(&bytes[..end]).ok()?, &bytes[end + 1..]))
 }
