@@ -22,7 +22,7 @@ failed=()
 for target in "${targets[@]}"; do
     echo "== $target, $share s"
     mkdir -p "corpus/$target" "found/$target"
-    # What is new goes to found/; the corpus is changed by `cargo fuzz cmin` only.
+    # What is new goes to found/; the corpus is changed by a merge only (README.md).
     cargo fuzz run --fuzz-dir . "$target" "found/$target" "corpus/$target" -- \
         "${limits[@]}" -max_total_time="$share" -print_final_stats=1 -verbosity=1 || failed+=("$target")
 done
