@@ -1,10 +1,12 @@
-"""Thins a corpus: at most 200 files and 140 KB a target. Kept are those that people named, and of the others an even choice by size.
+"""Chooses a target's corpus: of all files that a merge looked at, those that together reach most, in at most 200 files and 140 KB.
 
-    fuzz/prune.py [TARGET…]
+    fuzz/prune.py TARGET…
 
-Run after a merge (README.md), which adds a file for everything that is reached, some hundred.
+Run after the merge of README.md, whose control file says what each file reaches. Files that people named stay, whatever they reach.
 """
 
+import hashlib
+import heapq
 import pathlib
 import re
 import sys
@@ -12,19 +14,46 @@ import sys
 FILES_MAX = 200
 BYTES_MAX = 140_000
 
-corpus = pathlib.Path(__file__).parent / "corpus"
-for target in sys.argv[1:] or sorted(path.name for path in corpus.iterdir()):
-    files = sorted((corpus / target).iterdir(), key=lambda path: (path.stat().st_size, path.name))
+fuzz = pathlib.Path(__file__).parent
+
+
+def reached(target):
+    """What each file of the merge reaches: libFuzzer's control file has the paths, then a line `FT index feature…` for each."""
+    lines = (fuzz / "merge" / f"{target}.txt").read_text().splitlines()
+    count = int(lines[0])
+    paths = [fuzz / line for line in lines[2 : 2 + count]]
+    features = (line.split()[1:] for line in lines[2 + count :] if line.startswith("FT "))
+    return {paths[int(index)]: set(map(int, rest)) for index, *rest in features}
+
+
+for target in sys.argv[1:]:
+    corpus = fuzz / "corpus" / target
+    files = reached(target)
     # libFuzzer names a file by its SHA-1.
-    made = [path for path in files if re.fullmatch("[0-9a-f]{40}", path.name)]
-    kept = [path for path in files if path not in set(made)]
-    room = FILES_MAX - len(kept)
-    if room > 0 and made:
-        step = max(1, len(made) / room)
-        kept += [made[int(i * step)] for i in range(min(room, len(made)))]
-    while sum(path.stat().st_size for path in kept) > BYTES_MAX:
-        largest = max((path for path in kept if path in set(made)), key=lambda path: path.stat().st_size)
-        kept.remove(largest)
-    for path in set(files) - set(kept):
+    named = [path for path in corpus.iterdir() if not re.fullmatch("[0-9a-f]{40}", path.name)]
+    covered = set().union(*(files.get(path, set()) for path in named))
+    size = {path: path.stat().st_size for path in {*files, *named}}
+    count, size_bytes = len(named), sum(size[path] for path in named)
+    # What a file costs is its share of both limits; the one that reaches most for that is next.
+    cost = {path: 1 / FILES_MAX + size[path] / BYTES_MAX for path in files}
+    waiting = [(-len(new) / cost[path], str(path), path) for path, new in files.items()]
+    heapq.heapify(waiting)
+    chosen = {}
+    while waiting and count < FILES_MAX:
+        worth, name, path = heapq.heappop(waiting)
+        now = -len(files[path] - covered) / cost[path]
+        if now == 0 or size_bytes + size[path] > BYTES_MAX:
+            continue
+        if now > worth:
+            heapq.heappush(waiting, (now, name, path))
+            continue
+        covered |= files[path]
+        content = path.read_bytes()
+        chosen[hashlib.sha1(content).hexdigest()] = content
+        count, size_bytes = count + 1, size_bytes + size[path]
+    for path in set(corpus.iterdir()) - set(named):
         path.unlink()
-    print(f"{target}: {len(kept)} files, {sum(path.stat().st_size for path in kept)} bytes")
+    for name, content in chosen.items():
+        (corpus / name).write_bytes(content)
+    everything = len(set().union(*files.values()))
+    print(f"{target}: {count} files, {size_bytes} bytes, {len(covered)} of {everything} places reached")
