@@ -241,6 +241,9 @@ pub mod model {
     /// What wrote these files, and the contract that they imply.
     pub mod framework;
 
+    /// The list of a model's files, as a client says it.
+    pub mod listing;
+
     /// Files and what was said about them -> a model that can be built.
     pub mod intake;
 
@@ -262,6 +265,9 @@ pub mod disk {
 
     /// What sealing gave, remembered.
     pub mod seal_cache;
+
+    /// The digests of a folder's files, remembered.
+    pub mod digest_cache;
 
     /// A blocking reader as an asynchronous stream.
     pub mod stream;
@@ -301,6 +307,9 @@ pub mod disk {
 
     /// Model files, trees and recipes into the store.
     pub mod store_content;
+
+    /// Which of listed files are here.
+    pub mod store_have;
 
     /// Repositories: manifests and tags.
     pub mod store_repositories;
@@ -371,6 +380,9 @@ pub mod registry {
 
     /// The registry's side of an upload.
     pub mod session;
+
+    /// Uploads that a later run goes on with.
+    pub mod journal;
 
     /// Blobs, pushed.
     pub mod upload;
@@ -447,6 +459,9 @@ pub mod server {
 
     /// The last ancestor's form, and ours.
     pub mod upload_v2;
+
+    /// Have and want: a list of files, and those of them that are not here.
+    pub mod upload_tree;
 
     /// The ancestor's JSON of a signature.
     pub mod signature_json;
@@ -538,6 +553,9 @@ pub mod cli {
 
     /// A service, as its client.
     pub mod service;
+
+    /// What a service does not have, sent.
+    pub mod send;
 
     /// `hs upload`.
     pub mod upload;

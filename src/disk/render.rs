@@ -6,8 +6,8 @@
 //!
 //! What must stay true: either the bytes are those of the recipe, or the read ends in a [`RenderError`]. A file is compared with its
 //! stamp after it is opened and again after its last byte, so one that changes while it is read never gets into an image unseen.
-//! A file with the empty stamp (`Stamp::default()`) is one that nobody changes, in our own store: there the size and the time
-//! between opening and the last byte are what is compared.
+//! A file with the empty stamp (`Stamp::default()`) is one that nobody writes to, in our own store: there the size is what is compared. Its times
+//! change when it gets another name or is used again.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
@@ -18,6 +18,7 @@ use std::sync::Arc;
 
 use crate::fault::{Failure, Fault};
 use crate::oci::layer::{BLOCK_BYTES, Content, Entry, EntryKind, LocalFile, PartKind, Recipe, Stamp};
+use crate::oci::path::TreePath;
 
 /// The least that is asked of a file at once: below this the system calls cost more than the copying.
 pub const READ_BYTES: usize = 128 << 10;
@@ -96,6 +97,20 @@ impl Renderer {
     pub fn new(recipe: Arc<Recipe>) -> Renderer {
         let end = recipe.size_bytes();
         Renderer::range(recipe, 0..end)
+    }
+
+    /// The bytes of a range of one file, with no tar around them.
+    ///
+    /// # Panics
+    /// Never: one entry is a recipe.
+    pub fn file(content: Content, size_bytes: u64, range: Range<u64>) -> Renderer {
+        let path = TreePath::new("file").expect("a constant path");
+        let entry = Entry { path, kind: EntryKind::File { size_bytes, executable: false, content } };
+        let recipe = Recipe::new(vec![entry], 0).expect("one entry is not there twice");
+        // An empty file has no bytes, and no place.
+        let first = recipe.parts().find(|part| matches!(part.kind, PartKind::File(..))).map_or(0, |part| part.offset_bytes);
+        let end = first.saturating_add(range.end.min(size_bytes));
+        Renderer::range(Arc::new(recipe), first.saturating_add(range.start).min(end)..end)
     }
 
     /// The bytes of `range`; what lies past the end of the tar is not there.
@@ -298,7 +313,7 @@ impl OpenFile {
             return Err(changed(path, "it is no longer a regular file".to_owned()));
         }
         let now = stamp(&metadata);
-        let expected = if self.local.stamp == Stamp::default() { now } else { self.local.stamp };
+        let expected = if self.is_ours() { now } else { self.local.stamp };
         compare(path, (self.size_bytes, expected), (metadata.len(), now))?;
         if self.at > 0 {
             file.seek(SeekFrom::Start(self.at)).map_err(|source| unreadable(path, source))?;
@@ -306,10 +321,15 @@ impl OpenFile {
         Ok((file, now))
     }
 
+    fn is_ours(&self) -> bool {
+        self.local.stamp == Stamp::default()
+    }
+
     fn check_at_end(&mut self) -> Result<(), RenderError> {
         let Some((file, opened)) = self.opened.as_ref().filter(|_| !self.checked_at_end) else { return Ok(()) };
         let metadata = file.metadata().map_err(|source| unreadable(&self.local.path, source))?;
-        compare(&self.local.path, (self.size_bytes, *opened), (metadata.len(), stamp(&metadata)))?;
+        let now = if self.is_ours() { *opened } else { stamp(&metadata) };
+        compare(&self.local.path, (self.size_bytes, *opened), (metadata.len(), now))?;
         self.checked_at_end = true;
         Ok(())
     }
@@ -340,7 +360,6 @@ fn unreadable(path: &Path, source: io::Error) -> RenderError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::oci::path::TreePath;
 
     fn local(folder: &Path, name: &str, bytes: &[u8]) -> Entry {
         let path = folder.join(name);

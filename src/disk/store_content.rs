@@ -56,7 +56,7 @@ struct StoredFile {
 
 impl Store {
     /// Moves the staged files of a tree into the store, once each; where the same content is there already, the staged file is removed.
-    /// The tree that comes back points into the store. Every file must have been hashed.
+    /// A blob of the store becomes content by a second name (`store_have.rs`). The tree that comes back points into the store. Every file must have been hashed.
     pub fn adopt(&self, tree: &Tree) -> Result<Tree, StoreError> {
         let mut staged: BTreeMap<&Path, (Digest, u64)> = BTreeMap::new();
         for (_, node) in tree.nodes() {
@@ -69,7 +69,11 @@ impl Store {
         }
         self.flush(staged.keys())?;
         for (path, (digest, size_bytes)) in &staged {
-            self.adopt_file(path, digest, *size_bytes)?;
+            if **path == self.blob_path(digest) {
+                self.name_blob_as_content(digest)?;
+            } else {
+                self.adopt_file(path, digest, *size_bytes)?;
+            }
         }
         let folder = self.root().join("content");
         atomic::flush_folder(&folder).map_err(failed("flush", &folder))?;
@@ -87,7 +91,7 @@ impl Store {
         Ok(adopted)
     }
 
-    fn content(&self, digest: &Digest) -> Content {
+    pub(super) fn content(&self, digest: &Digest) -> Content {
         Content::Local(Arc::new(LocalFile { path: self.content_path(digest), stamp: Stamp::default(), digest: Some(*digest) }))
     }
 

@@ -1,8 +1,8 @@
 //! An upload: a form whose parts come in any order, read as it arrives.
 //!
 //! The archive goes from the wire through a small channel to the thread that unpacks it; nothing of it is held in memory. The other parts
-//! are short and are. [`receive`] reads a form, [`accept`] makes a version of it; in between, `upload_v1.rs` and `upload_v2.rs`
-//! say what the parts mean.
+//! are short and are; in the place of the archive there may be a list of the files (`upload_tree.rs`). [`receive`] reads a form, [`accept`] makes a
+//! version of it; in between, `upload_v1.rs`, `upload_v2.rs` and `upload_tree.rs` say what the parts mean.
 //!
 //! What must stay true: until a model has been found valid nothing of it is in the store or the catalog, and what is refused, cut off or
 //! abandoned leaves nothing on disk, whenever that happens: the staging folder belongs to the thread that writes to it.
@@ -32,11 +32,14 @@ use crate::disk::store_staging::Staging;
 use crate::fault::{Failure, Fault};
 use crate::model::framework::ReadSeek;
 use crate::model::intake::{self, Given};
+use crate::model::listing::{ListingError, Reader};
 use crate::model::runtime::RuntimeList;
 use crate::oci::layer::Content;
 
 /// The part with the archive.
 const PAYLOAD: &str = "payload";
+/// The part with the list of the files.
+const TREE: &str = "tree";
 /// The most parts of a form. The ancestor's largest had six.
 const PARTS_MAX: usize = 32;
 /// Chunks between the wire and the disk; each is a read of the socket, so about a megabyte at most.
@@ -51,10 +54,30 @@ pub struct Part {
     pub bytes: Vec<u8>,
 }
 
-/// An archive that has been unpacked.
+/// What an upload's files come as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Files {
+    /// An archive.
+    Archive,
+    /// A list of files that are in the store, or will be.
+    Listing,
+}
+
+impl Files {
+    /// The part that has them.
+    fn part(self) -> &'static str {
+        match self {
+            Files::Archive => PAYLOAD,
+            Files::Listing => TREE,
+        }
+    }
+}
+
+/// An archive that has been unpacked, or a list that has been read.
 pub struct Payload {
-    selected: Selected,
-    /// Holds the files until they are in the store.
+    /// The files.
+    pub selected: Selected,
+    /// Holds the files until they are in the store, and what is there already from being collected.
     staging: Staging,
 }
 
@@ -87,6 +110,9 @@ pub enum UploadError {
     /// The form is torn, or the sender stopped.
     #[error("the upload cannot be read on")]
     Torn(#[source] MultipartError),
+    /// The sender of an archive without a form stopped.
+    #[error("the upload was cut off")]
+    Cut(#[source] io::Error),
     /// The sender is silent.
     #[error("the upload stood still for {idle_s} seconds")]
     Idle {
@@ -113,15 +139,18 @@ pub enum UploadError {
     /// A part comes twice.
     #[error("the part `{0}` is in the form twice")]
     Twice(String),
-    /// There is no archive.
-    #[error("the part `{PAYLOAD}` with the archive is missing")]
-    NoPayload,
+    /// There are no files.
+    #[error("the part `{}` is missing", .0.part())]
+    NoFiles(Files),
     /// A part that has to be text is not.
     #[error("the part `{0}` is not UTF-8 text")]
     NotText(&'static str),
     /// The archive is not a model's.
     #[error(transparent)]
     Archive(#[from] ArchiveError),
+    /// The list is not a model's.
+    #[error(transparent)]
+    Listing(#[from] ListingError),
     /// The disk.
     #[error("cannot make a folder to unpack into")]
     Staging(#[source] StoreError),
@@ -138,6 +167,7 @@ impl Failure for UploadError {
         match self {
             UploadError::TooLarge { .. } | UploadError::PartTooLarge { .. } => Fault::TooLarge,
             UploadError::Archive(error) => error.fault(),
+            UploadError::Listing(error) => error.fault(),
             UploadError::Staging(error) => error.fault(),
             UploadError::Stopped(_) | UploadError::Closed => Fault::Ours,
             _ => Fault::Invalid,
@@ -147,7 +177,7 @@ impl Failure for UploadError {
     fn remedy(&self) -> Option<String> {
         match self {
             UploadError::Archive(error) => error.remedy(),
-            UploadError::NoPayload => Some(format!("send the model's tar.gz as the part `{PAYLOAD}`")),
+            UploadError::NoFiles(Files::Archive) => Some(format!("send the model's tar.gz as the part `{PAYLOAD}`")),
             UploadError::LocalRuntime(_) => Some("name a known runtime or one in a registry, `host/repository:tag`".to_owned()),
             UploadError::NoForm(_) => Some("send `multipart/form-data`".to_owned()),
             _ => None,
@@ -160,18 +190,18 @@ pub fn body_bytes_max(settings: &Settings) -> usize {
     usize::try_from(settings.upload_bytes_max).unwrap_or(usize::MAX)
 }
 
-/// Reads a form with an archive and the `known` short parts. Others are read over.
-pub async fn receive(service: &Service, request: Request, known: &[Known]) -> Result<Form, UploadError> {
+/// Reads a form with `files` and the `known` short parts. Others are read over.
+pub async fn receive(service: &Service, request: Request, known: &[Known], files: Files) -> Result<Form, UploadError> {
     let (head, body) = request.into_parts();
     let body = SharedBody::new(body);
-    let received = read_form(service, Request::from_parts(head, body.body()), known).await;
+    let received = read_form(service, Request::from_parts(head, body.body()), known, files).await;
     if received.as_ref().is_err_and(|error| !matches!(error, UploadError::Idle { .. })) {
         body.read_over().await;
     }
     received
 }
 
-async fn read_form(service: &Service, request: Request, known: &[Known]) -> Result<Form, UploadError> {
+async fn read_form(service: &Service, request: Request, known: &[Known], files: Files) -> Result<Form, UploadError> {
     let bytes_max = service.settings.upload_bytes_max;
     let length = request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     if length.is_some_and(|length| length > bytes_max) {
@@ -179,11 +209,16 @@ async fn read_form(service: &Service, request: Request, known: &[Known]) -> Resu
     }
     let permit = service.uploads.clone().acquire_owned().await.map_err(|_| UploadError::Closed)?;
     let mut form = Multipart::from_request(request, &()).await.map_err(|rejection| UploadError::NoForm(rejection.body_text()))?;
-    let (parts, payload) = read_parts(service, &mut form, known).await?;
+    let (parts, payload) = read_parts(service, &mut form, known, files).await?;
     Ok(Form { parts, payload, _permit: permit })
 }
 
-async fn read_parts(service: &Service, form: &mut Multipart, known: &[Known]) -> Result<(BTreeMap<String, Part>, Payload), UploadError> {
+async fn read_parts(
+    service: &Service,
+    form: &mut Multipart,
+    known: &[Known],
+    files: Files,
+) -> Result<(BTreeMap<String, Part>, Payload), UploadError> {
     let (mut parts, mut payload) = (BTreeMap::new(), None);
     for count in 0.. {
         let Some(mut field) = in_time(service, form.next_field()).await? else { break };
@@ -191,11 +226,14 @@ async fn read_parts(service: &Service, form: &mut Multipart, known: &[Known]) ->
             return Err(UploadError::Parts);
         }
         let name = field.name().unwrap_or_default().chars().take(100).collect::<String>();
-        if name == PAYLOAD {
+        if name == files.part() {
             if payload.is_some() {
                 return Err(UploadError::Twice(name));
             }
-            payload = Some(unpack(service, field).await?);
+            payload = Some(match files {
+                Files::Archive => unpack(service, field).await?,
+                Files::Listing => read_list(service, field).await?,
+            });
         } else if let Some(known) = known.iter().find(|known| known.name == name) {
             let part = short(service, &mut field, *known).await?;
             if parts.insert(name.clone(), part).is_some() {
@@ -203,7 +241,7 @@ async fn read_parts(service: &Service, form: &mut Multipart, known: &[Known]) ->
             }
         }
     }
-    Ok((parts, payload.ok_or(UploadError::NoPayload)?))
+    Ok((parts, payload.ok_or(UploadError::NoFiles(files))?))
 }
 
 async fn in_time<T>(service: &Service, reading: impl Future<Output = Result<T, MultipartError>>) -> Result<T, UploadError> {
@@ -239,6 +277,17 @@ async fn unpack(service: &Service, field: Field<'_>) -> Result<Payload, UploadEr
     let unpacked = unpacking.await.map_err(UploadError::Stopped)?;
     // Where the sending failed, the archive was cut off here, and its own complaint says less.
     sent.and(unpacked)
+}
+
+async fn read_list(service: &Service, mut field: Field<'_>) -> Result<Payload, UploadError> {
+    let store = service.store.clone();
+    let staging = tokio::task::spawn_blocking(move || store.staging()).await.map_err(UploadError::Stopped)?;
+    let staging = staging.map_err(UploadError::Staging)?;
+    let mut reader = Reader::new(service.settings.limits);
+    while let Some(bytes) = in_time(service, field.chunk()).await? {
+        reader.feed(&bytes)?;
+    }
+    Ok(Payload { selected: Selected { tree: reader.finish()?, left_out: Vec::new() }, staging })
 }
 
 /// Hands the field's bytes to the reader, until it has them all or wants no more.
@@ -278,9 +327,7 @@ pub async fn accept(
     let checking = tokio::task::spawn_blocking(move || -> Result<_, Refusal> {
         let Form { payload: Payload { selected, staging }, _permit, .. } = form;
         let model = intake::intake(&selected.tree, &given, &open)?;
-        if let Some(runtime) = model.runtime.as_deref().filter(|runtime| !RuntimeList::compiled_in().is_remote(runtime)) {
-            return Err(UploadError::LocalRuntime(runtime.to_owned()).into());
-        }
+        check_runtime(model.runtime.as_deref())?;
         let payload = store.adopt(&model.payload)?;
         let tree_digest = store.put_tree(&payload)?;
         drop(staging);
@@ -297,6 +344,14 @@ pub async fn accept(
     let version = service.catalog.create_version(new).await?;
     tracing::info!(model = version.model, version = version.number.0, build.id = version.build.0, "uploaded");
     Ok(version)
+}
+
+/// An upload reads no file of the service's own machine.
+pub fn check_runtime(runtime: Option<&str>) -> Result<(), UploadError> {
+    match runtime.filter(|runtime| !RuntimeList::compiled_in().is_remote(runtime)) {
+        Some(runtime) => Err(UploadError::LocalRuntime(runtime.to_owned())),
+        None => Ok(()),
+    }
 }
 
 fn open(content: &Content) -> io::Result<Box<dyn ReadSeek>> {

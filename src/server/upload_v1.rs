@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::app::Service;
 use super::refusal::RefusalV1;
-use super::upload::{self, Known};
+use super::upload::{self, Files, Known};
 use super::view_v1;
 use crate::contract::wire::CONTRACT_BYTES_MAX;
 use crate::model::intake::Given;
@@ -27,7 +27,7 @@ const PARTS: [Known; 4] = [
 
 /// Takes an upload.
 pub async fn upload(State(service): State<Service>, request: Request) -> Result<Json<Value>, RefusalV1> {
-    let form = upload::receive(&service, request, &PARTS).await?;
+    let form = upload::receive(&service, request, &PARTS, Files::Archive).await?;
     let given = Given {
         name: form.text("model_name")?,
         model_type: form.text("model_type")?,

@@ -15,14 +15,15 @@ use super::app::Service;
 use super::paging::Listing;
 use super::refusal::{RefusalV2, RequestError};
 use super::signature_json;
-use super::upload::{self, Known};
+use super::upload::{self, Files, Form, Known};
 use super::view_v2;
 use crate::catalog::record::NewLine;
 use crate::contract::contract::Contract;
 use crate::contract::wire::{self, CONTRACT_BYTES_MAX, Dialect};
 use crate::model::intake::Given;
 
-const PARTS: [Known; 2] = [Known { name: "metadata", bytes_max: 1 << 20 }, Known { name: "contract", bytes_max: CONTRACT_BYTES_MAX }];
+/// The short parts.
+pub const PARTS: [Known; 2] = [Known { name: "metadata", bytes_max: 1 << 20 }, Known { name: "contract", bytes_max: CONTRACT_BYTES_MAX }];
 
 /// The metadata. Both spellings of a member are some release's.
 #[derive(Debug, Default, Deserialize)]
@@ -46,9 +47,26 @@ struct Said {
     rest: BTreeMap<String, Value>,
 }
 
+/// What a form says beside its files.
+pub struct Meant {
+    /// About the model.
+    pub given: Given,
+    /// Its metadata, which is only kept.
+    pub metadata: BTreeMap<String, String>,
+    /// For the build's log.
+    pub notes: Vec<NewLine>,
+}
+
 /// Takes an upload.
 pub async fn upload(State(service): State<Service>, Query(listing): Query<Listing>, request: Request) -> Result<Json<Value>, RefusalV2> {
-    let form = upload::receive(&service, request, &PARTS).await?;
+    let form = upload::receive(&service, request, &PARTS, Files::Archive).await?;
+    let Meant { given, metadata, notes } = meant(&form)?;
+    let version = upload::accept(&service, form, given, metadata, notes).await.map_err(RefusalV2)?;
+    Ok(Json(if listing.is_ours() { view_v2::ours(&version) } else { view_v2::version(&version) }))
+}
+
+/// Reads the short parts of a form.
+pub fn meant(form: &Form) -> Result<Meant, RefusalV2> {
     let said: Said = match form.part("metadata") {
         Some(part) => serde_json::from_slice(&part.bytes).map_err(|source| RequestError::Json { what: "the part `metadata`", source })?,
         None => Said::default(),
@@ -65,6 +83,9 @@ pub async fn upload(State(service): State<Service>, Query(listing): Query<Listin
         Some(part) => Some((part.file_name.clone().unwrap_or_else(|| "contract.protobin".to_owned()), part.bytes.clone())),
         None => contract(&said)?,
     };
+    let ignored = said.rest.iter().filter(|(_, value)| !value.is_null());
+    let notes = ignored.map(|(name, _)| NewLine::warning(format!("`{name}` in the upload's metadata means nothing here and is ignored")));
+    let notes = notes.collect();
     let given = Given {
         name: said.name,
         model_type: said.model_type,
@@ -74,11 +95,7 @@ pub async fn upload(State(service): State<Service>, Query(listing): Query<Listin
         no_contract: said.no_contract,
         ..Given::default()
     };
-    let ignored = said.rest.iter().filter(|(_, value)| !value.is_null());
-    let notes = ignored.map(|(name, _)| NewLine::warning(format!("`{name}` in the upload's metadata means nothing here and is ignored")));
-    let notes = notes.collect();
-    let version = upload::accept(&service, form, given, said.metadata.unwrap_or_default(), notes).await.map_err(RefusalV2)?;
-    Ok(Json(if listing.is_ours() { view_v2::ours(&version) } else { view_v2::version(&version) }))
+    Ok(Meant { given, metadata: said.metadata.unwrap_or_default(), notes })
 }
 
 /// `"name:tag"`, or the ancestor's object.

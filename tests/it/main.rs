@@ -13,6 +13,7 @@ mod containers;
 mod demo;
 mod determinism;
 mod embedded_registry;
+mod have_and_want;
 mod image;
 mod image_files;
 mod large_model;
