@@ -6,10 +6,11 @@
 use std::path::PathBuf;
 use std::{env, fs};
 
-const PROTOS: [&str; 6] = [
+const PROTOS: [&str; 7] = [
     "hydro_serving_grpc/contract/model_contract.proto",
     "hydro_serving_grpc/monitoring/data_profile_types.proto",
     "hydro_serving_grpc/serving/contract/signature.proto",
+    "hydro_serving_grpc/serving/runtime/api.proto",
     "hydro_serving_grpc/tf/api/predict.proto",
     "grpc/health/v1/health.proto",
     "lamina/contract_of_any_era.proto",

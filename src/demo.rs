@@ -106,6 +106,7 @@ async fn show(
         port: None,
         server: Some(format!("http://{}", running.address)),
         no_wait: false,
+        gate: None,
         model: ModelArguments::default(),
     };
     let version = upload::upload(&words, settings, voice).await?;

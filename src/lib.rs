@@ -82,9 +82,6 @@ pub mod contract {
     /// A place in a text, shown with its line.
     pub mod text_place;
 
-    /// Where in a text something is: file, line, column, the line itself.
-    pub mod text_place;
-
     /// The words of a contract's text before 0.1.0.
     pub mod text_eras;
 
@@ -96,6 +93,9 @@ pub mod contract {
 
     /// Contract -> prototxt.
     pub mod print;
+
+    /// Contract -> a table for people.
+    pub mod table;
 
     /// The third dialect's messages.
     pub mod bare_signature;
@@ -208,6 +208,9 @@ pub mod contract {
     /// A tensor's values as JSON.
     pub mod tensor;
 
+    /// A tensor <-> the third dialect's message.
+    pub mod bare_tensor;
+
     /// An example request that fits a signature.
     pub mod sample;
 }
@@ -238,11 +241,37 @@ pub mod model {
     /// A contract's file -> Contract; whether two agree.
     pub mod contract_file;
 
+    /// Which names a pickle imports, without loading it.
+    pub mod pickle;
+
+    /// Models of frameworks that are recognised and not read.
+    pub mod foreign;
+
+    /// How the files of other frameworks are told.
+    pub mod foreign_formats;
+
     /// What wrote these files, and the contract that they imply.
     pub mod framework;
 
     /// The list of a model's files, as a client says it.
     pub mod listing;
+    /// The bytes of a Python file -> its syntax tree.
+    pub mod python_source;
+
+    /// What in a Python module binds names out of sight.
+    pub mod python_dynamic;
+
+    /// What a Python name is bound to, to a caller.
+    pub mod python_binding;
+
+    /// A Python module's tree -> what its names may be.
+    pub mod python_names;
+
+    /// Whether a function takes a call with these inputs.
+    pub mod python_call;
+
+    /// Does a Python model's code keep its contract?
+    pub mod python_code;
 
     /// Files and what was said about them -> a model that can be built.
     pub mod intake;
@@ -454,6 +483,9 @@ pub mod server {
     /// A form, read as it arrives; a version made of it.
     pub mod upload;
 
+    /// What becomes of an upload that has been read.
+    pub mod upload_accept;
+
     /// The seed era's form.
     pub mod upload_v1;
 
@@ -521,6 +553,9 @@ pub mod server {
 /// Floor 4: the command line.
 #[cfg(feature = "program")]
 pub mod cli {
+    /// What can be typed about contracts.
+    pub mod contract_args;
+
     /// What can be typed.
     pub mod args;
 
@@ -562,6 +597,15 @@ pub mod cli {
 
     /// `hs base`.
     pub mod base;
+
+    /// Contracts as users name them.
+    pub mod contract_source;
+
+    /// `hs contract check` and `diff`.
+    pub mod contract_judge;
+
+    /// `hs contract sample`.
+    pub mod contract_sample;
 
     /// `hs contract`.
     pub mod contract;

@@ -91,7 +91,7 @@ async fn dispatch(arguments: &Arguments, voice: &Voice) -> Result<(), Box<dyn Fa
         Command::Run(words) => run::run(words, &settings, voice).await,
         Command::Pull(words) => pull::run(words, &settings, voice).await,
         Command::Inspect(words) => inspect::run(words, &settings, voice).await,
-        Command::Contract(command) => contract::run(command, &settings, voice),
+        Command::Contract(command) => contract::run(command, &settings, voice).await,
         Command::Base(command) => base::run(command, &settings, voice).await,
         Command::Completions { .. } => Ok(()),
     }

@@ -104,7 +104,8 @@ fn every_file_says_what_it_is_and_stays_small() {
         let text = fs::read_to_string(&file).unwrap();
         assert!(text.starts_with("//! "), "{} does not open with what it is", file.display());
         let lines = text.lines().count();
-        assert!(lines <= LINES_MAX, "{} has {lines} lines: is it still one idea?", file.display());
+        // The table of contents is as long as there are files.
+        assert!(lines <= LINES_MAX || file.ends_with("src/lib.rs"), "{} has {lines} lines: is it still one idea?", file.display());
     }
     for file in files_below("base-images", "py").into_iter().chain(files_below("tests", "py")) {
         let text = fs::read_to_string(&file).unwrap();

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::catalog::record::{Claim, KeptContract, NewLine, NewVersion};
+use crate::catalog::record::{Claim, KeptContract, NewLine, NewVersion, Version};
 use crate::contract::contract::Contract;
 use crate::contract::wire::{self, Dialect, WireError};
 use crate::disk::store::{Store, StoreError};
@@ -100,6 +100,13 @@ pub fn new_version(
         request: serde_json::json!(request),
         log,
     })
+}
+
+/// The contract of a version, as it was uploaded; `None` where it has none.
+pub fn contract_of(version: &Version) -> Result<Option<Contract>, RowError> {
+    let Some(kept) = &version.contract else { return Ok(None) };
+    let decoded = wire::decode(&kept.protobin, kept.dialect.parse().ok());
+    decoded.map(|(contract, _)| Some(contract)).map_err(|source| RowError::Decode { build: version.build.0, source })
 }
 
 /// The model of a claimed build, its files in the store.

@@ -139,6 +139,13 @@ impl Catalog {
         take_page(rows, page, |version| version.number.0).await
     }
 
+    /// A model's newest version that has an image; `None` where there is none, or no such model.
+    pub async fn last_finished(&self, model: &str) -> Result<Option<Version>, CatalogError> {
+        let query = sqlx::query(select_version!("WHERE m.name = $1 AND b.status = 'Finished' ORDER BY v.number DESC LIMIT 1")).bind(model);
+        let row = query.fetch_optional(self.reader()).await.map_err(failed("read a version"))?;
+        row.map(|row| read_version(&row)).transpose()
+    }
+
     /// The versions of all models, oldest first; `page.after` is a version's identity.
     pub async fn all_versions(&self, page: Page) -> Result<Rows<Version>, CatalogError> {
         let query = sqlx::query(select_version!("WHERE v.id > $1 ORDER BY v.id LIMIT $2"));

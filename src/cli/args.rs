@@ -8,6 +8,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::contract_args::ContractCommand;
+
 /// Builds OCI images for machine-learning models: no Docker, no root.
 #[derive(Debug, Parser)]
 #[command(name = "hs", version, max_term_width = 100, propagate_version = true)]
@@ -147,6 +149,9 @@ pub struct ModelArguments {
     /// Build without a contract where none is found.
     #[arg(long)]
     pub no_contract: bool,
+    /// Which meta graph of a SavedModel the contract is read from: one with all of these tags.
+    #[arg(long, value_name = "TAG", value_delimiter = ',')]
+    pub tag: Vec<String>,
     /// Let links leave the model folder.
     #[arg(long)]
     pub follow_links: bool,
@@ -170,6 +175,9 @@ pub struct UploadArguments {
     /// Return when the service has the model, without waiting for the image.
     #[arg(long = "async")]
     pub no_wait: bool,
+    /// Refuse a model whose contract, against the last finished version's, has changes at least this bad.
+    #[arg(long, env = "HS_GATE", value_name = "breaking|any")]
+    pub gate: Option<String>,
     /// What is said about the model.
     #[command(flatten)]
     pub model: ModelArguments,
@@ -196,6 +204,12 @@ pub struct BuildArguments {
     /// The contract's dialect; the runtime's by default.
     #[arg(long, value_name = "v1|v2|v3")]
     pub dialect: Option<String>,
+    /// Compare the contract with that of this image, folder or file, and build nothing where a change is too bad.
+    #[arg(long, value_name = "REF")]
+    pub against: Option<String>,
+    /// What is too bad.
+    #[arg(long, value_name = "breaking|any", default_value = "breaking", requires = "against")]
+    pub gate: String,
     /// Read every file, also those that have not changed since the last build.
     #[arg(long)]
     pub no_cache: bool,
@@ -256,31 +270,6 @@ pub struct InspectArguments {
     /// Which image of an index.
     #[arg(long, value_name = "OS/ARCH")]
     pub platform: Option<String>,
-}
-
-/// `hs contract …`.
-#[derive(Debug, Subcommand)]
-pub enum ContractCommand {
-    /// Compile a contract's text into `contract.protobin`.
-    Compile {
-        /// The text.
-        file: PathBuf,
-        /// Where the binary goes.
-        #[arg(short = 'o', long = "out", value_name = "OUT")]
-        out: PathBuf,
-        /// The dialect.
-        #[arg(long, default_value = "v1")]
-        dialect: String,
-        /// Set the model's name in it.
-        #[arg(long)]
-        name: Option<String>,
-    },
-    /// Show a contract: of a file or of a model folder.
-    Show {
-        /// A `.prototxt`, a `.protobin`, or a model folder.
-        #[arg(default_value = ".")]
-        what: PathBuf,
-    },
 }
 
 /// `hs base …`.

@@ -9,9 +9,9 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use super::args::BuildArguments;
-use super::open;
 use super::say::{Voice, size};
 use super::settings::Settings;
+use super::{contract_judge, open};
 use crate::build::recipe::{self, Built, Request};
 use crate::contract::wire::Dialect;
 use crate::fault::{Failure, Fault};
@@ -95,6 +95,9 @@ pub async fn build(arguments: &BuildArguments, settings: &Settings, voice: &Voic
     let open::ReadFolder { model, left_out, .. } = read.map_err(recipe::BuildError::Stopped)??;
     for path in &left_out {
         voice.note(&format!("  left out: {path}"));
+    }
+    if let Some(reference) = &arguments.against {
+        contract_judge::against(&model, reference, &arguments.gate, settings, voice).await?;
     }
     let scratch = tempfile::Builder::new().prefix("hs-build-").tempdir().map_err(BuildCommandError::Scratch)?;
     let request = Request {

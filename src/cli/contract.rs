@@ -1,115 +1,143 @@
 //! `hs contract …`: contracts by themselves.
 //!
-//! `compile` and `show`; the work is `contract/`. Comparing, checking and inferring come with the gate.
+//! `compile`, `show` and `infer` are here; what judges (`check`, `diff`) is in `contract_judge.rs`, `sample` in `contract_sample.rs`. All the work is `contract/`'s
+//! and `model/`'s; here is where contracts come from and how they are printed.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use super::args::{ContractCommand, ModelArguments};
-use super::open;
+use super::args::ModelArguments;
+use super::contract_args::{ContractCommand, ContractForm};
+use super::contract_source::{self, NamedContract};
 use super::say::Voice;
 use super::settings::Settings;
-use crate::contract::contract::Contract;
-use crate::contract::print;
+use super::{contract_judge, contract_sample};
 use crate::contract::wire::{self, Dialect};
+use crate::contract::{print, table, yaml};
 use crate::disk::atomic;
 use crate::fault::{Failure, Fault};
-use crate::model::contract_file::{self, CONTRACT_BYTES_MAX};
-use crate::model::intake::IntakeError;
 
-/// Why a contract command cannot be done.
+/// A file cannot be written.
 #[derive(Debug, thiserror::Error)]
-pub enum ContractCommandError {
-    /// A file cannot be read.
-    #[error("reading `{}`", .path.display())]
-    Read {
-        /// Which file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// A file cannot be written.
-    #[error("writing `{}`", .path.display())]
-    Write {
-        /// Which file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
+#[error("writing `{}`", .path.display())]
+pub struct WriteError {
+    /// Which file.
+    path: PathBuf,
+    /// Why.
+    #[source]
+    source: io::Error,
 }
 
-impl Failure for ContractCommandError {
+impl Failure for WriteError {
     fn fault(&self) -> Fault {
-        match self {
-            ContractCommandError::Read { .. } => Fault::Usage,
-            ContractCommandError::Write { .. } => Fault::Ours,
-        }
+        Fault::Ours
     }
 }
 
 /// Runs `hs contract …`.
-pub fn run(command: &ContractCommand, settings: &Settings, voice: &Voice) -> Result<(), Box<dyn Failure>> {
+pub async fn run(command: &ContractCommand, settings: &Settings, voice: &Voice) -> Result<(), Box<dyn Failure>> {
     match command {
         ContractCommand::Compile { file, out, dialect, name } => compile(file, out, dialect, name.as_deref(), voice),
-        ContractCommand::Show { what } => show(what, settings, voice),
+        ContractCommand::Show { what, form } => {
+            let named = contract_source::find(what, &ModelArguments::default(), settings).await?;
+            print(&named, form.form, voice)
+        }
+        ContractCommand::Infer { what, tag, form, out } => {
+            let (what, tags, of_machine) = (what.clone(), tag.clone(), settings.clone());
+            let reading = tokio::task::spawn_blocking(move || contract_source::of_the_model(&what, &tags, &of_machine)).await;
+            let named = reading.map_err(contract_source::ContractSourceError::Stopped)??;
+            match out {
+                Some(out) => write(&named, form.form, out, voice),
+                None => print(&named, form.form, voice),
+            }
+        }
+        ContractCommand::Check { folder, contract, tag } => {
+            let words = ModelArguments { contract: contract.clone(), tag: tag.clone(), ..ModelArguments::default() };
+            contract_judge::check(folder, &words, settings, voice).await
+        }
+        ContractCommand::Diff { old, new, gate } => contract_judge::diff(old, new, gate.as_deref(), settings, voice).await,
+        ContractCommand::Sample { what, signature, form, out } => {
+            contract_sample::run(what, signature.as_deref(), *form, out.as_deref(), settings, voice).await
+        }
     }
 }
 
 fn compile(file: &Path, out: &Path, dialect: &str, name: Option<&str>, voice: &Voice) -> Result<(), Box<dyn Failure>> {
     let dialect: Dialect = dialect.parse()?;
-    let (mut contract, _, mut warnings) = read_file(file)?;
+    let mut named = contract_source::of_file(file)?;
     if let Some(name) = name {
-        name.clone_into(&mut contract.model_name);
+        name.clone_into(&mut named.contract.model_name);
     }
-    let encoded = wire::encode(&contract, dialect)?;
-    warnings.extend(encoded.warnings);
-    for warning in &warnings {
+    let encoded = wire::encode(&named.contract, dialect)?;
+    named.warnings.extend(encoded.warnings);
+    for warning in &named.warnings {
         voice.warn(warning);
     }
-    let write = |source| ContractCommandError::Write { path: out.to_owned(), source };
-    atomic::write(out, &encoded.bytes).map_err(write)?;
-    let document = document(&contract, &file.to_string_lossy(), None, &warnings);
+    put(out, &encoded.bytes)?;
     let text = format!("{}: {} bytes, dialect {dialect}", out.display(), encoded.bytes.len());
-    voice.result(&document, &text)?;
+    voice.result(&document(&named), &text)?;
     Ok(())
 }
 
-fn show(what: &Path, settings: &Settings, voice: &Voice) -> Result<(), Box<dyn Failure>> {
-    let (contract, source, model_type, warnings) = if what.is_dir() {
-        let words = ModelArguments::default();
-        let model = open::folder(what, &words, settings)?.model;
-        let found = model.contract.ok_or_else(|| IntakeError::NoContract { hint: String::new() })?;
-        (found.contract, found.source, Some(model.model_type), model.warnings)
-    } else {
-        let (contract, source, warnings) = read_file(what)?;
-        (contract, source, None, warnings)
-    };
-    for warning in &warnings {
+fn print(named: &NamedContract, form: ContractForm, voice: &Voice) -> Result<(), Box<dyn Failure>> {
+    for warning in &named.warnings {
         voice.warn(warning);
     }
-    let document = document(&contract, &source, model_type.as_deref(), &warnings);
-    voice.result(&document, &print::print(&contract))?;
+    let text = in_form(named, form, voice)?;
+    voice.result(&document(named), &text)?;
     Ok(())
 }
 
-/// Reads and checks a contract file; binary by its extension.
-fn read_file(file: &Path) -> Result<(Contract, String, Vec<String>), Box<dyn Failure>> {
-    let name = file.to_string_lossy().into_owned();
-    let read = |source| ContractCommandError::Read { path: file.to_owned(), source };
-    let bytes = open::read_small_file(file, CONTRACT_BYTES_MAX).map_err(read)?;
-    let (contract, warnings) = contract_file::read(&name, &bytes)?;
-    Ok((contract, name, warnings))
+/// Writes a contract that was read from a model: binary by the file's extension, else in `form`, where a table becomes the text that is read back.
+fn write(named: &NamedContract, form: ContractForm, out: &Path, voice: &Voice) -> Result<(), Box<dyn Failure>> {
+    for warning in &named.warnings {
+        voice.warn(warning);
+    }
+    let extension = out.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
+    let bytes = match (extension, form) {
+        ("protobin" | "pb", _) => wire::encode(&named.contract, Dialect::V1)?.bytes,
+        ("yaml" | "yml", ContractForm::Text) => in_form(named, ContractForm::Yaml, voice)?.into_bytes(),
+        ("json", ContractForm::Text) => in_form(named, ContractForm::Json, voice)?.into_bytes(),
+        (_, ContractForm::Text) => in_form(named, ContractForm::Prototxt, voice)?.into_bytes(),
+        (_, form) => in_form(named, form, voice)?.into_bytes(),
+    };
+    put(out, &bytes)?;
+    voice.result(&document(named), &format!("{}: the contract of {}", out.display(), named.source))?;
+    Ok(())
+}
+
+fn in_form(named: &NamedContract, form: ContractForm, voice: &Voice) -> Result<String, Box<dyn Failure>> {
+    Ok(match form {
+        ContractForm::Text => heading(named) + &table::table(&named.contract),
+        ContractForm::Json => format!("{}\n", serde_json::to_string_pretty(&json!(named.contract)).unwrap_or_default()),
+        ContractForm::Prototxt => print::print(&named.contract),
+        ContractForm::Yaml => {
+            let printed = yaml::print(&named.contract)?;
+            for warning in &printed.warnings {
+                voice.warn(warning);
+            }
+            printed.text
+        }
+    })
+}
+
+/// Where the contract is from, above its table.
+fn heading(named: &NamedContract) -> String {
+    let model_type = named.model_type.as_ref().map(|model_type| format!(" ({model_type})")).unwrap_or_default();
+    format!("{}{model_type}\n", named.source)
+}
+
+fn put(out: &Path, bytes: &[u8]) -> Result<(), WriteError> {
+    atomic::write(out, bytes).map_err(|source| WriteError { path: out.to_owned(), source })
 }
 
 /// The JSON of the interface (section 2).
-fn document(contract: &Contract, source: &str, model_type: Option<&str>, warnings: &[String]) -> Value {
-    let mut document = json!(contract);
-    document["source"] = json!(source);
-    document["model_type"] = json!(model_type);
-    document["warnings"] = json!(warnings);
+pub fn document(named: &NamedContract) -> Value {
+    let mut document = json!(named.contract);
+    document["source"] = json!(named.source);
+    document["model_type"] = json!(named.model_type);
+    document["warnings"] = json!(named.warnings);
     document
 }

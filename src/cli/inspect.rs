@@ -8,7 +8,7 @@ use std::io::Read as _;
 use serde_json::{Value, json};
 
 use super::args::InspectArguments;
-use super::open;
+use super::open::{self, Opened};
 use super::say::{Voice, size};
 use super::settings::Settings;
 use crate::contract::contract::Contract;
@@ -48,6 +48,15 @@ pub async fn run(arguments: &InspectArguments, settings: &Settings, voice: &Voic
     let document = json!({"reference": arguments.image, "digest": opened.images.top().digest, "images": images});
     voice.result(&document, &text(&opened.images, &document))?;
     Ok(())
+}
+
+/// The contract in an image; of an index, in the image of its first platform, since all of them share it.
+pub async fn contract_of(opened: &Opened) -> Result<Option<Contract>, SourceError> {
+    let layers = opened.images.images.first().map(|image| image.layers.as_slice()).unwrap_or_default();
+    match layers.iter().find(|layer| layer.purpose == Purpose::Contract) {
+        Some(layer) => contract(&opened.source, &layer.descriptor).await,
+        None => Ok(None),
+    }
 }
 
 /// The contract out of its layer: a tar with one file and its folder.

@@ -148,6 +148,7 @@ pub fn given(path: &Path, arguments: &ModelArguments) -> Result<Given, OpenError
         description: arguments.description.clone(),
         contract,
         no_contract: arguments.no_contract,
+        tags: arguments.tag.clone(),
     })
 }
 

@@ -16,13 +16,12 @@ use super::say::{Voice, size};
 use super::settings::Settings;
 use crate::disk::unpack_layer::{self, UnpackError};
 use crate::fault::{Failure, Fault};
-use crate::model::framework;
 use crate::model::plan::{self, Layout};
 use crate::oci::config::ImageConfig;
 use crate::oci::image::{IMAGE_LABEL, Image, Purpose};
 
 /// The files of a model from which its contract is known.
-const CONTRACT_IN_FILES: [&str; 4] = ["contract.prototxt", "contract.protobin", "contract.pb", framework::SAVED_MODEL];
+const CONTRACT_IN_FILES: [&str; 4] = ["contract.prototxt", "contract.protobin", "contract.pb", "saved_model.pb"];
 
 /// Why an image gives no model.
 #[derive(Debug, thiserror::Error)]

@@ -16,11 +16,10 @@ use super::open;
 use super::predict::{self, PredictError};
 use super::say::Voice;
 use super::settings::Settings;
-use crate::contract::contract::{Contract, Signature};
+use crate::contract::contract::Contract;
 use crate::contract::sample;
 use crate::contract::tensor;
 use crate::fault::{Failure, Fault};
-use crate::oci::image::Purpose;
 use crate::oci::location::Location;
 use crate::proto::hydrosphere::tensorflow::serving::{PredictRequest, PredictResponse};
 use crate::registry::copy::{self, Target};
@@ -63,14 +62,6 @@ pub enum RunError {
     /// There is no contract to make a sample of.
     #[error("`{0}` has no contract, so there is nothing to ask")]
     NoContract(String),
-    /// The signature is not in the contract.
-    #[error("the contract has no signature `{asked}`; it has {known}")]
-    NoSignature {
-        /// What was asked for.
-        asked: String,
-        /// What there is.
-        known: String,
-    },
     /// No port is free.
     #[error("finding a free port")]
     Port(#[source] std::io::Error),
@@ -80,7 +71,6 @@ impl Failure for RunError {
     fn fault(&self) -> Fault {
         match self {
             RunError::NoContract(_) => Fault::Invalid,
-            RunError::NoSignature { .. } => Fault::Usage,
             RunError::Ended { .. } | RunError::Silent { .. } => Fault::Remote,
             RunError::Predict(error) => error.fault(),
             RunError::Podman { .. } | RunError::Port(_) => Fault::Ours,
@@ -122,7 +112,7 @@ pub async fn answer(arguments: &RunArguments, settings: &Settings, voice: &Voice
         return Ok((json!({"command": shown}), shown));
     }
     let contract = contract.ok_or_else(|| RunError::NoContract(arguments.what.clone()))?;
-    let signature = choose(&contract, arguments.signature.as_deref())?;
+    let signature = sample::signature(&contract, arguments.signature.as_deref())?;
     let request = sample::request(&contract.model_name, signature)?;
     let inputs = sample::json(signature)?;
 
@@ -161,6 +151,8 @@ async fn of_folder(
         to: Vec::new(),
         layout: "hydro".to_owned(),
         dialect: None,
+        against: None,
+        gate: "breaking".to_owned(),
         no_cache: false,
         dry_run: false,
         explain: false,
@@ -175,21 +167,7 @@ async fn of_folder(
 
 async fn of_image(arguments: &RunArguments, settings: &Settings) -> Result<(String, Option<Contract>), Box<dyn Failure>> {
     let opened = open::image(&arguments.what, None, settings).await?;
-    let layers = opened.images.images.first().map(|image| image.layers.as_slice()).unwrap_or_default();
-    let contract = match layers.iter().find(|layer| layer.purpose == Purpose::Contract) {
-        Some(layer) => inspect::contract(&opened.source, &layer.descriptor).await?,
-        None => None,
-    };
-    Ok((arguments.what.clone(), contract))
-}
-
-fn choose<'a>(contract: &'a Contract, asked: Option<&str>) -> Result<&'a Signature, RunError> {
-    let known = || contract.signatures.iter().map(|signature| signature.name.clone()).collect::<Vec<_>>().join(", ");
-    let found = match asked {
-        Some(asked) => contract.signatures.iter().find(|signature| signature.name == asked),
-        None => contract.signatures.first(),
-    };
-    found.ok_or_else(|| RunError::NoSignature { asked: asked.unwrap_or_default().to_owned(), known: known() })
+    Ok((arguments.what.clone(), inspect::contract_of(&opened).await?))
 }
 
 async fn ask(running: &mut Container, port: u16, request: PredictRequest) -> Result<PredictResponse, RunError> {

@@ -18,6 +18,8 @@ use super::say::{Voice, size};
 use super::send::{self, Changed, SendError, Sending};
 use super::service::{Service, ServiceError};
 use super::settings::{ServiceVariables, Settings};
+use crate::contract::gate::Gate;
+use crate::contract::wire::{self, Dialect};
 use crate::disk::digest_cache;
 use crate::disk::ignore_rules::IGNORE_FILE;
 use crate::disk::render::RenderError;
@@ -116,6 +118,8 @@ pub async fn run(arguments: &UploadArguments, settings: &Settings, voice: &Voice
 
 /// Uploads a folder, waits unless told not to, and returns the version (interface, `hs upload --output json`).
 pub async fn upload(arguments: &UploadArguments, settings: &Settings, voice: &Voice) -> Result<Value, Box<dyn Failure>> {
+    // A slip in the word is told here, and not after the model has been sent.
+    arguments.gate.as_deref().map(str::parse::<Gate>).transpose()?;
     let (folder, words, of_machine) = (arguments.folder.clone(), arguments.model.clone(), settings.clone());
     let read = tokio::task::spawn_blocking(move || open::folder(&folder, &words, &of_machine)).await;
     let read = read.map_err(UploadError::Stopped)??;
@@ -211,9 +215,16 @@ fn form(arguments: &UploadArguments, read: &ReadFolder) -> Form {
     let words = &arguments.model;
     let metadata = json!({
         "name": read.model.name, "model_type": read.model.model_type, "description": words.description, "runtime": read.model.runtime,
-        "no_contract": words.no_contract,
+        "no_contract": words.no_contract, "tags": words.tag, "gate": arguments.gate,
     });
     let mut form = Form::new().part("metadata", Part::text(metadata.to_string()));
+    // So that what the gate refuses is refused before anything is sent. What no dialect says whole is judged when the files are there.
+    let gated = read.model.contract.as_ref().filter(|_| arguments.gate.as_deref().is_some_and(|gate| gate != Gate::None.to_string()));
+    if let Some(encoded) =
+        gated.and_then(|found| wire::encode(&found.contract, Dialect::V1).ok()).filter(|encoded| encoded.warnings.is_empty())
+    {
+        form = form.part("read_contract", Part::bytes(encoded.bytes));
+    }
     if let Some((name, bytes)) = &read.given_contract {
         let name = Path::new(name).file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         form = form.part("contract", Part::bytes(bytes.clone()).file_name(name));

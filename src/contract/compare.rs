@@ -57,7 +57,7 @@ fn compare_fields(given: &[Field], read: &[Field], above: &str, differences: &mu
     for pair in pairs(given, read).pairs {
         match pair {
             Pair::First(given) => {
-                differences.push(difference(&below(above, &given.name), "the contract has this field, the model has not"))
+                differences.push(difference(&below(above, &given.name), "the contract has this field, the model has not"));
             }
             Pair::Both(given, read) => compare_field(given, read, &below(above, &given.name), differences),
             Pair::Second(read) => differences.push(difference(&below(above, &read.name), "the model has this field, the contract has not")),

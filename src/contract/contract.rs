@@ -217,7 +217,7 @@ pub(super) fn place_of_field(above: &str, index: usize, name: &str) -> String {
 }
 
 /// A name as an error shows it: control characters escaped, and not longer than a line.
-pub(super) fn shown(name: &str) -> String {
+pub(crate) fn shown(name: &str) -> String {
     const SHOWN_CHARACTERS_MAX: usize = 100;
     let mut shown: String =
         name.chars().take(SHOWN_CHARACTERS_MAX).flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect();

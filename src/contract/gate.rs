@@ -173,7 +173,8 @@ mod tests {
 
     #[test]
     fn a_long_list_is_cut_and_counted() {
-        let fields = |count: usize| infer(&(0..count).map(|n| format!("inputs {{ name: 'x{n}' dtype: DT_INT32 }} ")).collect::<String>());
+        let named = |n: usize| format!("inputs {{ name: 'x{n}' dtype: DT_INT32 }}");
+        let fields = |count: usize| infer(&(0..count).map(named).collect::<Vec<_>>().join(" "));
         let text = gate(&fields(50), &fields(1), Gate::Breaking).unwrap_err().to_string();
         assert!(text.starts_with("the contract has 49 changes that break callers:\n  infer.inputs.x1 is gone"));
         assert!(text.ends_with("\n  and 29 more"));

@@ -1,17 +1,22 @@
 //! An example request that fits a signature.
 //!
 //! The values are those of the ancestor's generator: 1, 1.0, "foo", true; an open dimension is 1 long, and where the shape is open
-//! there is a scalar. A request is a protobuf message for the runtime, or JSON by field name for people and HTTP; the JSON is the
-//! message's, so that the two cannot differ.
+//! there is a scalar. Where the dtype is open the example is a DT_DOUBLE, and a map of which nothing is said is empty. A request is a
+//! protobuf message for the runtime, in the form of its dialect, or JSON by field name for people and HTTP; all are made of one message, so
+//! that they cannot differ.
 //!
 //! What must stay true: the request has every input and nothing else, each of the dtype and a shape that the contract allows.
 
+use prost::Message;
 use serde_json::{Map, Value};
 
-use super::contract::{Field, FieldKind, Shape, Signature, shown};
+use super::bare_tensor;
+use super::contract::{Contract, Field, FieldKind, Shape, Signature, shown};
 use super::dtype::DataType;
 use super::tensor::{self, TensorError, take_elements};
+use super::wire::Dialect;
 use crate::fault::{Failure, Fault};
+use crate::proto::hydrosphere::serving::runtime::PredictRequest as BareRequest;
 use crate::proto::hydrosphere::tensorflow::serving::{ModelSpec, PredictRequest};
 use crate::proto::hydrosphere::tensorflow::tensor_shape_proto::Dim;
 use crate::proto::hydrosphere::tensorflow::{MapTensorData, TensorProto, TensorShapeProto};
@@ -19,6 +24,9 @@ use crate::proto::hydrosphere::tensorflow::{MapTensorData, TensorProto, TensorSh
 /// The most elements of a request, with the lists around them: enough for a picture of 1024 by 1024 in three colours. JSON, which
 /// needs more memory for each, has `tensor::ELEMENTS_MAX`.
 pub const ELEMENTS_MAX: usize = 5_000_000;
+
+/// For how many elements an element of a map counts: what it is kept in takes kilobytes, however little is in it.
+const MAP_ELEMENTS: usize = 1000;
 
 /// Why there is no example.
 #[derive(Debug, thiserror::Error)]
@@ -32,7 +40,9 @@ pub enum SampleError {
         dtype: DataType,
     },
     /// A fixed shape past the limit.
-    #[error("an example of {place} would have more than {ELEMENTS_MAX} elements")]
+    #[error(
+        "an example of {place} would be too large: the limit is {ELEMENTS_MAX} elements, and one with subfields counts for {MAP_ELEMENTS}"
+    )]
     TooLarge {
         /// The field.
         place: String,
@@ -43,14 +53,58 @@ pub enum SampleError {
         /// The field.
         place: String,
     },
-    /// Not to be had for a request that this file made.
+    /// A type that the third dialect lacks.
+    #[error("dialect v3 has no {dtype}, which the example of {place} has")]
+    Dialect {
+        /// The input.
+        place: String,
+        /// Its type, or that of one of its subfields.
+        dtype: DataType,
+    },
+    /// The signature that was asked for is not there.
+    #[error("the contract has no signature `{asked}`")]
+    NoSignature {
+        /// Its name.
+        asked: String,
+        /// What there is.
+        known: Vec<String>,
+    },
+    /// There is no signature at all.
+    #[error("the contract has no signature, so there is nothing to ask")]
+    NoSignatures,
+    /// Past the limit for JSON.
     #[error("the example cannot be written as JSON")]
     Json(#[from] TensorError),
 }
 
 impl Failure for SampleError {
     fn fault(&self) -> Fault {
-        Fault::Invalid
+        match self {
+            SampleError::NoSignature { .. } => Fault::Usage,
+            _ => Fault::Invalid,
+        }
+    }
+
+    fn remedy(&self) -> Option<String> {
+        match self {
+            SampleError::NoSignature { known, .. } => Some(format!("ask for one that it has: {}", known.join(", "))),
+            SampleError::Dialect { .. } => Some("ask for the example in dialect v1".to_owned()),
+            _ => None,
+        }
+    }
+}
+
+/// The signature with this name; the first one where none is asked for.
+pub fn signature<'a>(contract: &'a Contract, asked: Option<&str>) -> Result<&'a Signature, SampleError> {
+    /// More signatures than a remedy can list.
+    const KNOWN_MAX: usize = 20;
+    match asked {
+        _ if contract.signatures.is_empty() => Err(SampleError::NoSignatures),
+        None => Ok(&contract.signatures[0]),
+        Some(asked) => contract.signatures.iter().find(|signature| signature.name == asked).ok_or_else(|| SampleError::NoSignature {
+            asked: shown(asked),
+            known: contract.signatures.iter().take(KNOWN_MAX).map(|signature| shown(&signature.name)).collect(),
+        }),
     }
 }
 
@@ -64,6 +118,25 @@ pub fn request(model: &str, signature: &Signature) -> Result<PredictRequest, Sam
     }
     let model_spec = ModelSpec { name: model.to_owned(), version: None, signature_name: signature.name.clone() };
     Ok(PredictRequest { model_spec: Some(model_spec), inputs })
+}
+
+/// The same request in the form of the third dialect, which names no model and no signature.
+pub fn bare_request(signature: &Signature) -> Result<BareRequest, SampleError> {
+    let mut inputs = std::collections::BTreeMap::new();
+    for (name, tensor) in request("", signature)?.inputs {
+        let place = || format!("{}.inputs.{}", shown(&signature.name), shown(&name));
+        let bare = bare_tensor::to_bare(tensor).map_err(|dtype| SampleError::Dialect { place: place(), dtype })?;
+        inputs.insert(name, bare);
+    }
+    Ok(BareRequest { inputs })
+}
+
+/// The same request as the bytes of the message that runtimes of this dialect take.
+pub fn encoded(model: &str, signature: &Signature, dialect: Dialect) -> Result<Vec<u8>, SampleError> {
+    Ok(match dialect {
+        Dialect::V1 | Dialect::V2 => request(model, signature)?.encode_to_vec(),
+        Dialect::V3 => bare_request(signature)?.encode_to_vec(),
+    })
 }
 
 /// The inputs of the same request as JSON: values by field name. Each of them has at most `tensor::ELEMENTS_MAX` elements.
@@ -89,6 +162,8 @@ fn tensor(field: &Field, place: &str, elements_left: &mut usize) -> Result<Tenso
         FieldKind::Dtype(dtype) => fill(&mut tensor, *dtype, elements, place)?,
         FieldKind::Subfields(subfields) if !subfields.is_empty() => {
             tensor.dtype = DataType::Map.number();
+            let cost = elements.saturating_mul(subfields.len()).saturating_mul(MAP_ELEMENTS);
+            *elements_left = elements_left.checked_sub(cost).ok_or_else(|| SampleError::TooLarge { place: place.to_owned() })?;
             for _ in 0..elements {
                 let mut element = MapTensorData::default();
                 for subfield in subfields {
@@ -123,7 +198,10 @@ fn fill(tensor: &mut TensorProto, dtype: DataType, elements: usize, place: &str)
         DataType::Uint64 => tensor.uint64_val = vec![1; elements],
         DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::Uint8 | DataType::Uint16 => tensor.int_val = vec![1; elements],
         DataType::Qint8 | DataType::Quint8 | DataType::Qint16 | DataType::Quint16 | DataType::Qint32 => tensor.int_val = vec![1; elements],
-        DataType::Invalid | DataType::Resource | DataType::Variant | DataType::Any | DataType::Map => {
+        DataType::Map => tensor.map_val = vec![MapTensorData::default(); elements],
+        // A tensor has a type of its own.
+        DataType::Any => return fill(tensor, DataType::Double, elements, place),
+        DataType::Invalid | DataType::Resource | DataType::Variant => {
             return Err(SampleError::Dtype { place: place.to_owned(), dtype });
         }
     }
@@ -132,6 +210,7 @@ fn fill(tensor: &mut TensorProto, dtype: DataType, elements: usize, place: &str)
 
 #[cfg(test)]
 mod tests {
+    use super::super::contract::FIELD_DEPTH_MAX;
     use super::super::text::parse;
     use super::*;
     use serde_json::json;
@@ -149,11 +228,12 @@ mod tests {
                 dtype.number()
             )));
             let value = match dtype {
-                DataType::Float | DataType::Double | DataType::Half | DataType::Bfloat16 => json!(1.0),
+                DataType::Float | DataType::Double | DataType::Half | DataType::Bfloat16 | DataType::Any => json!(1.0),
+                DataType::Map => json!({}),
                 DataType::Complex64 | DataType::Complex128 => json!([1.0, 0.0]),
                 DataType::String => json!("foo"),
                 DataType::Bool => json!(true),
-                DataType::Invalid | DataType::Resource | DataType::Variant | DataType::Any | DataType::Map => {
+                DataType::Invalid | DataType::Resource | DataType::Variant => {
                     assert!(matches!(example, Err(SampleError::Dtype { place, .. }) if place == "infer.inputs.x"));
                     continue;
                 }
@@ -179,10 +259,52 @@ mod tests {
     }
 
     #[test]
+    fn a_signature_is_chosen_by_name() {
+        let text = "signatures { signature_name: 'a' } signatures { signature_name: 'b' }";
+        let contract = parse(text.as_bytes(), "c").unwrap();
+        assert_eq!(super::signature(&contract, None).unwrap().name, "a");
+        assert_eq!(super::signature(&contract, Some("b")).unwrap().name, "b");
+        let error = super::signature(&contract, Some("c")).unwrap_err();
+        assert_eq!((error.to_string().as_str(), error.fault()), ("the contract has no signature `c`", Fault::Usage));
+        assert_eq!(error.remedy().unwrap(), "ask for one that it has: a, b");
+        assert!(matches!(super::signature(&Contract::default(), None), Err(SampleError::NoSignatures)));
+    }
+
+    #[test]
+    fn the_third_dialect_has_the_same_request_in_its_own_message() {
+        let fitting = signature("inputs { name: 'x' shape { dim { size: -1 } dim { size: 2 } } dtype: DT_INT64 }");
+        // What the ancestor's own Python messages of 3.0.3 give for
+        // inputs { key: "x" value { dtype: DT_INT64 tensor_shape { dims: [1, 2] } int64_val: [1, 1] } }
+        let expected = b"\x0a\x11\x0a\x01x\x12\x0c\x08\x09\x12\x04\x0a\x02\x01\x02\x52\x02\x01\x01";
+        assert_eq!(encoded("m", &fitting, Dialect::V3).unwrap(), expected);
+        assert_eq!(encoded("m", &fitting, Dialect::V2).unwrap(), request("m", &fitting).unwrap().encode_to_vec());
+        let lost = signature("inputs { name: 'x' subfields { data { name: 'a' dtype: DT_BFLOAT16 } } }");
+        let error = encoded("m", &lost, Dialect::V3).unwrap_err();
+        assert_eq!(error.to_string(), "dialect v3 has no DT_BFLOAT16, which the example of infer.inputs.x has");
+    }
+
+    #[test]
     fn an_example_past_the_limit_is_refused() {
         let fixed = |size: i64| signature(&format!("inputs {{ name: 'x' shape {{ dim {{ size: {size} }} }} dtype: DT_BOOL }}"));
         assert!(request("m", &fixed(1 << 20)).is_ok());
         assert!(matches!(request("m", &fixed(1 << 33)), Err(SampleError::TooLarge { .. })));
         assert!(matches!(request("m", &fixed(-2)), Err(SampleError::Invalid { .. })));
+        let map = |size: i64| {
+            signature(&format!(
+                "inputs {{ name: 'x' shape {{ dim {{ size: {size} }} }} subfields {{ data {{ name: 'a' dtype: DT_BOOL }} }} }}"
+            ))
+        };
+        assert!(request("m", &map(1000)).is_ok());
+        assert!(matches!(request("m", &map(1 << 20)), Err(SampleError::TooLarge { .. })));
+    }
+
+    #[test]
+    fn an_example_as_deep_as_a_contract_goes_needs_no_large_stack() {
+        let wide = || Shape::of(&[1; 254]);
+        let leaf = Field::new("x", DataType::Float, wide());
+        let deepest = (1..FIELD_DEPTH_MAX)
+            .fold(leaf, |field, _| Field { kind: FieldKind::Subfields(vec![field]), ..Field::new("m", DataType::Map, wide()) });
+        let signature = Signature { name: "infer".to_owned(), inputs: vec![deepest], outputs: Vec::new() };
+        assert_eq!(json(&signature).unwrap().to_string().matches('[').count(), 254 * FIELD_DEPTH_MAX);
     }
 }

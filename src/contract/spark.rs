@@ -18,7 +18,8 @@ use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::io;
 
-use super::contract::{Contract, ContractError, Signature, shown};
+use super::contract::{Contract, ContractError, Field, FieldKind, Shape, Signature, shown};
+use super::dtype::DataType;
 use super::reading::Reading;
 use super::spark_columns::Resolved;
 use super::spark_metadata::METADATA_BYTES_MAX;
@@ -37,7 +38,7 @@ pub const SIGNATURE: &str = "default_spark";
 pub const COLUMNS_MAX: usize = 20_000;
 
 /// How deep pipelines may lie in pipelines.
-const DEPTH_MAX: usize = 16;
+const DEPTH_MAX: usize = 8;
 
 /// Why no contract can be read from a saved Spark model. A path is the file's in the model folder.
 #[derive(Debug, thiserror::Error)]
@@ -185,15 +186,12 @@ pub fn read(files: &[MetadataFile<'_>]) -> Result<Reading, SparkError> {
     let model_type = format!("spark:{version}");
     let mut stages = Vec::new();
     unfold(&folders, "", root, 1, &mut stages)?;
-    let count: usize = stages.iter().map(|stage| stage.columns.inputs.len() + stage.columns.outputs.len()).sum();
-    if count > COLUMNS_MAX {
-        return Err(SparkError::TooManyColumns);
-    }
     leave_out_labels(&mut stages, &mut warnings);
     let resolved = Resolved::of(&stages, &mut warnings)?;
     let read: BTreeSet<&str> = stages.iter().flat_map(|stage| &stage.columns.inputs).map(|input| input.name.as_str()).collect();
     let outputs = resolved.added.into_iter().filter(|field| !read.contains(field.name.as_str())).collect();
     let signature = Signature { name: SIGNATURE.to_owned(), inputs: resolved.needed, outputs };
+    warnings.extend(open_lengths(&signature));
     let contract = Contract { model_name: String::new(), signatures: vec![signature] };
     contract.validate()?;
     Ok(Reading { contract, model_type, warnings })
@@ -238,9 +236,32 @@ fn unfold(
         "Pipeline" | "pipeline.Pipeline" | "tuning.CrossValidator" | "tuning.TrainValidationSplit" | "feature.RFormula" => {
             return Err(SparkError::NotFitted { path: metadata.path, class: metadata.class });
         }
-        _ => stages.push(Stage { columns: columns(&metadata)?, path: metadata.path }),
+        _ => {
+            stages.push(Stage { columns: columns(&metadata)?, path: metadata.path });
+            let count: usize = stages.iter().map(|stage| stage.columns.inputs.len() + stage.columns.outputs.len()).sum();
+            if count > COLUMNS_MAX {
+                return Err(SparkError::TooManyColumns);
+            }
+        }
     }
     Ok(())
+}
+
+/// What is to be said of the vectors whose lengths are not known.
+fn open_lengths(signature: &Signature) -> Option<String> {
+    const SHOWN_MAX: usize = 10;
+    let open = |field: &&Field| {
+        let numbers = field.kind == FieldKind::Dtype(DataType::Double);
+        numbers && matches!(&field.shape, Shape::Dimensions(dimensions) if dimensions.iter().any(|dimension| dimension.size == -1))
+    };
+    let fields: Vec<&Field> = signature.inputs.iter().chain(&signature.outputs).filter(open).collect();
+    let shown: Vec<String> = fields.iter().take(SHOWN_MAX).map(|field| format!("`{}`", shown(&field.name))).collect();
+    let more = if fields.len() > SHOWN_MAX { " and others" } else { "" };
+    let text = format!(
+        "the lengths of the vectors {}{more} are open: Spark keeps them only in Parquet files, which are not read",
+        shown.join(", ")
+    );
+    (!fields.is_empty()).then_some(text)
 }
 
 /// Takes away the indexes that make nothing but a label of training.

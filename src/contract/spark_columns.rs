@@ -54,12 +54,11 @@ impl Resolved {
             shapes.insert(&output.name, (dtype, shape.clone()));
             let field = Field::new(&output.name, dtype, shape);
             // A column that is made anew is the last one that was made.
-            match places.get(output.name.as_str()).and_then(|place| added.get_mut(*place)) {
-                Some(earlier) => *earlier = field,
-                None => {
-                    places.insert(&output.name, added.len());
-                    added.push(field);
-                }
+            if let Some(earlier) = places.get(output.name.as_str()).and_then(|place| added.get_mut(*place)) {
+                *earlier = field;
+            } else {
+                places.insert(&output.name, added.len());
+                added.push(field);
             }
         }
         Ok(Resolved { needed, added })
@@ -98,7 +97,8 @@ fn outside<'a>(stages: &'a [Stage], warnings: &mut Vec<String>) -> Vec<Outside<'
                     column.type_matters |= input.type_matters;
                     if both == Takes(0) {
                         let (name, first, second) = (shown(&input.name), column.path, stage.path.as_str());
-                        warnings.push(format!("the stages of `{first}` and `{second}` take different types in the column `{name}`; the contract has what the first takes"));
+                        let differ = format!("the stages of `{first}` and `{second}` take different types in the column `{name}`");
+                        warnings.push(format!("{differ}; the contract has what the first takes"));
                     } else {
                         column.takes = both;
                     }

@@ -19,8 +19,9 @@ use super::spark::SparkError;
 /// The most metadata files of a pipeline with all that is in it: stages are few, a thousand is beyond any.
 pub const METADATA_FILES_MAX: usize = 1_000;
 
-/// The largest metadata file. Stop words and the labels of an index are among the params.
-pub const METADATA_BYTES_MAX: usize = 4 << 20;
+/// The largest metadata file. Stop words and the labels of an index are among the params. In memory JSON takes some ten times its
+/// bytes, and that of a pipeline is kept while the stages in it are read.
+pub const METADATA_BYTES_MAX: usize = 2 << 20;
 
 /// A metadata file as the caller found it in the model folder.
 #[derive(Clone, Copy, Debug)]

@@ -10,7 +10,7 @@
 use std::sync::LazyLock;
 
 use miette::Diagnostic;
-use prost::Message;
+use prost::{DecodeError, Message};
 use prost_reflect::text_format::ParseError;
 use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor};
 
@@ -21,6 +21,7 @@ use super::text_eras;
 use super::text_place::TextPlace;
 use crate::fault::{Failure, Fault};
 use crate::proto::hydrosphere::contract::ModelContract;
+use crate::proto::lamina::contract::AnyContract;
 
 /// The longest text that is read; real contracts are a few KiB.
 pub const TEXT_BYTES_MAX: usize = 1 << 20;
@@ -116,18 +117,17 @@ pub fn parse_with_warnings(bytes: &[u8], file: &str) -> Result<(Contract, Vec<St
     if let Some(offset) = too_deep(text) {
         return Err(TextError::TooDeep { at: TextPlace::new(file, text, offset) });
     }
+    let undecodable = |error: DecodeError| TextError::Syntax { at: TextPlace::new(file, text, 0), problem: error.to_string(), hint: None };
     let mut warnings = Vec::new();
     let message = match DynamicMessage::parse_text_format(CONTRACT_MESSAGE.clone(), text) {
-        Ok(message) => ModelContract::decode(message.encode_to_vec().as_slice()).map_err(|error| TextError::Syntax {
-            at: TextPlace::new(file, text, 0),
-            problem: error.to_string(),
-            hint: None,
-        })?,
+        Ok(message) => ModelContract::decode(message.encode_to_vec().as_slice()).map_err(undecodable)?,
         Err(error) if text_eras::is_old_word(word_at(text, offset_of(&error, text))) => {
             let first = TextPlace::new(file, text, offset_of(&error, text));
-            let message = text_eras::parse(ANY_CONTRACT_MESSAGE.clone(), text).map_err(|error| syntax_error(&error, text, file))?;
+            let message = DynamicMessage::parse_text_format(ANY_CONTRACT_MESSAGE.clone(), text);
+            let message = message.map_err(|error| syntax_error(&error, text, file))?;
+            let message = AnyContract::decode(message.encode_to_vec().as_slice()).map_err(undecodable)?;
             warnings.push(format!("{first}: {}", text_eras::WARNING));
-            message.map_err(|source| TextError::Message { file: file.to_owned(), source })?
+            text_eras::today(message).map_err(|source| TextError::Message { file: file.to_owned(), source })?
         }
         Err(error) => return Err(syntax_error(&error, text, file)),
     };

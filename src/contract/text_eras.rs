@@ -5,9 +5,6 @@
 //!
 //! What must stay true: what is read here is what the same text in today's words is.
 
-use prost::Message;
-use prost_reflect::{DynamicMessage, MessageDescriptor};
-
 use super::contract::{place_of_field, shown};
 use super::message::MessageError;
 use crate::proto::hydrosphere::contract::model_field::{Subfield, TypeOrSubfields};
@@ -27,18 +24,8 @@ pub(super) fn is_old_word(word: &str) -> bool {
 pub(super) const WARNING: &str = "`field_name` and `info { dtype tensor_shape }` are from before 0.1.0 (March 2018); they are read, and are \
                                   written today as `name`, and `dtype` and `shape` in the field itself";
 
-/// Today's message for the text, by the descriptor of [`MESSAGE`].
-pub(super) fn parse(
-    descriptor: MessageDescriptor,
-    text: &str,
-) -> Result<Result<ModelContract, MessageError>, prost_reflect::text_format::ParseError> {
-    let message = DynamicMessage::parse_text_format(descriptor, text)?;
-    // The parser's message has the layout of the generated one; that they are read apart gives the order of fields.
-    let contract = AnyContract::decode(message.encode_to_vec().as_slice()).unwrap_or_default();
-    Ok(today(contract))
-}
-
-fn today(contract: AnyContract) -> Result<ModelContract, MessageError> {
+/// Today's message for one in the words of any era.
+pub(super) fn today(contract: AnyContract) -> Result<ModelContract, MessageError> {
     let mut signatures = Vec::with_capacity(contract.signatures.len());
     for signature in contract.signatures {
         let place = shown(&signature.signature_name);

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use super::ignore_rules::{IGNORE_FILE, IGNORE_FILE_BYTES_MAX, IgnoreError, IgnoreRules, OLD_CLIENT_FOLDER, Selected};
 use super::render::stamp;
 use crate::fault::{Failure, Fault};
-use crate::model::tree::Limits;
+use crate::model::tree::{Limits, Tree};
 use crate::oci::layer::{Content, EntryKind, LocalFile};
 use crate::oci::path::{PathError, TreePath};
 
@@ -269,6 +269,21 @@ impl Walk {
         self.folders.push(OpenFolder { path, local, device_and_inode: (metadata.dev(), metadata.ino()), names });
         Ok(())
     }
+}
+
+/// A file by itself, as the tree of a folder that holds nothing else.
+pub fn one_file(file: &Path) -> Result<Tree, FolderError> {
+    let unreadable = |source| FolderError::Unreadable { path: file.to_owned(), source };
+    let metadata = fs::metadata(file).map_err(unreadable)?;
+    let name = file.file_name().map(Path::new).unwrap_or(file);
+    let path = TreePath::from_local(name)?;
+    if let Some(what) = special(&metadata) {
+        return Err(FolderError::Special { path, what });
+    }
+    let content = Content::Local(Arc::new(LocalFile { path: file.to_owned(), stamp: stamp(&metadata), digest: None }));
+    let mut tree = Tree::new();
+    tree.insert(path, EntryKind::File { size_bytes: metadata.len(), executable: false, content });
+    Ok(tree)
 }
 
 fn special(metadata: &Metadata) -> Option<&'static str> {

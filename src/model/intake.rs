@@ -15,6 +15,7 @@ use super::name::{ModelName, NameError};
 use super::tree::Tree;
 use crate::contract::compare;
 use crate::contract::contract::Contract;
+use crate::contract::saved_model_meta::Tags;
 use crate::fault::{Failure, Fault};
 use crate::oci::layer::Content;
 use crate::oci::path::TreePath;
@@ -39,6 +40,8 @@ pub struct Given {
     pub contract: Option<(String, Vec<u8>)>,
     /// Build without a contract where none is found.
     pub no_contract: bool,
+    /// The tags of the meta graph that a SavedModel's contract is read from.
+    pub tags: Vec<String>,
 }
 
 /// A model that can be built.
@@ -188,7 +191,7 @@ pub fn intake(tree: &Tree, given: &Given, open: Open<'_>) -> Result<Model, Intak
     if payload.is_empty() {
         return Err(IntakeError::Empty);
     }
-    let implied = framework::implied(tree, open);
+    let implied = framework::implied(tree, &tags(given), open);
     let found = find_contract(tree, &definition, given, open, &mut warnings)?;
     let (contract, detected) = settle(found, implied, given, tree, &mut warnings)?;
     let contract = contract.map(|found| named(found, &name));
@@ -207,6 +210,10 @@ pub fn intake(tree: &Tree, given: &Given, open: Open<'_>) -> Result<Model, Intak
         contract,
         warnings,
     })
+}
+
+fn tags(given: &Given) -> Tags {
+    Tags::new(given.tags.iter().map(String::as_str))
 }
 
 fn find_definition(tree: &Tree, open: Open<'_>) -> Result<Definition, IntakeError> {
@@ -284,6 +291,28 @@ fn find_contract(
         }
     }
     Ok(Some(first))
+}
+
+/// A contract that was given beside what the model itself says.
+pub struct GivenAndRead {
+    /// What was given.
+    pub given: FoundContract,
+    /// What the model's own file says, where there is one that is read.
+    pub read: Option<Implied>,
+    /// What had to be said.
+    pub warnings: Vec<String>,
+}
+
+/// The contract that is given for the model in `tree`, and the one that the model implies; nothing is decided between the two. A model's file that
+/// cannot be read is an error here.
+pub fn given_and_read(tree: &Tree, given: &Given, open: Open<'_>) -> Result<GivenAndRead, IntakeError> {
+    let definition = find_definition(tree, open)?;
+    let mut warnings = definition.warnings.clone();
+    let found = find_contract(tree, &definition, given, open, &mut warnings)?;
+    let found = found.ok_or_else(|| IntakeError::NoContract { hint: String::new() })?;
+    let read = framework::implied(tree, &tags(given), open)?;
+    warnings.extend(read.iter().flat_map(|read| read.warnings.clone()));
+    Ok(GivenAndRead { given: found, read, warnings })
 }
 
 /// Decides between the contract that was given and the one that the model implies; also tells the detected type.

@@ -274,9 +274,10 @@ fn merged(node: Node) -> Result<Vec<Node>, Problem> {
         Value::List(nodes) => nodes,
         _ => vec![node],
     };
-    match nodes.iter().all(|node| matches!(node.value, Value::Map(_))) {
-        true => Ok(nodes),
-        false => Err(problem(mark, "`<<` takes in a mapping, or a list of mappings")),
+    if nodes.iter().all(|node| matches!(node.value, Value::Map(_))) {
+        Ok(nodes)
+    } else {
+        Err(problem(mark, "`<<` takes in a mapping, or a list of mappings"))
     }
 }
 

@@ -1,16 +1,14 @@
 //! An upload: a form whose parts come in any order, read as it arrives.
 //!
 //! The archive goes from the wire through a small channel to the thread that unpacks it; nothing of it is held in memory. The other parts
-//! are short and are; in the place of the archive there may be a list of the files (`upload_tree.rs`). [`receive`] reads a form, [`accept`] makes a
+//! are short and are; in the place of the archive there may be a list of the files (`upload_tree.rs`). [`receive`] reads a form, `upload_accept.rs` makes a
 //! version of it; in between, `upload_v1.rs`, `upload_v2.rs` and `upload_tree.rs` say what the parts mean.
 //!
 //! What must stay true: until a model has been found valid nothing of it is in the store or the catalog, and what is refused, cut off or
 //! abandoned leaves nothing on disk, whenever that happens: the staging folder belongs to the thread that writes to it.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
-use std::fs::File;
-use std::io::{self, Cursor};
+use std::io;
 use std::time::Duration;
 
 use axum::extract::multipart::{Field, MultipartError};
@@ -20,21 +18,14 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::timeout;
 
 use super::app::{Service, Settings};
-use super::refusal::Refusal;
 use super::upload_body::SharedBody;
 use super::upload_reader::{Chunk, ChunkReader};
-use crate::build::row;
-use crate::catalog::record::{NewLine, Version};
 use crate::disk::archive::{self, ArchiveError};
 use crate::disk::ignore_rules::Selected;
 use crate::disk::store::StoreError;
 use crate::disk::store_staging::Staging;
 use crate::fault::{Failure, Fault};
-use crate::model::framework::ReadSeek;
-use crate::model::intake::{self, Given};
 use crate::model::listing::{ListingError, Reader};
-use crate::model::runtime::RuntimeList;
-use crate::oci::layer::Content;
 
 /// The part with the archive.
 const PAYLOAD: &str = "payload";
@@ -78,7 +69,7 @@ pub struct Payload {
     /// The files.
     pub selected: Selected,
     /// Holds the files until they are in the store, and what is there already from being collected.
-    staging: Staging,
+    pub staging: Staging,
 }
 
 /// A form that has been read.
@@ -86,7 +77,8 @@ pub struct Form {
     parts: BTreeMap<String, Part>,
     /// The archive.
     pub payload: Payload,
-    _permit: OwnedSemaphorePermit,
+    /// Held until the upload is over.
+    pub permit: OwnedSemaphorePermit,
 }
 
 /// A short part that a form may have.
@@ -210,7 +202,7 @@ async fn read_form(service: &Service, request: Request, known: &[Known], files: 
     let permit = service.uploads.clone().acquire_owned().await.map_err(|_| UploadError::Closed)?;
     let mut form = Multipart::from_request(request, &()).await.map_err(|rejection| UploadError::NoForm(rejection.body_text()))?;
     let (parts, payload) = read_parts(service, &mut form, known, files).await?;
-    Ok(Form { parts, payload, _permit: permit })
+    Ok(Form { parts, payload, permit })
 }
 
 async fn read_parts(
@@ -313,60 +305,4 @@ impl Form {
         let text = std::str::from_utf8(&part.bytes).map_err(|_| UploadError::NotText(name))?;
         Ok(Some(text.to_owned()).filter(|text| !text.is_empty()))
     }
-}
-
-/// Checks the model of a form, moves its files into the store and makes its version. `notes` are for the build's log.
-pub async fn accept(
-    service: &Service,
-    form: Form,
-    given: Given,
-    metadata: BTreeMap<String, String>,
-    notes: Vec<NewLine>,
-) -> Result<Version, Refusal> {
-    let store = service.store.clone();
-    let checking = tokio::task::spawn_blocking(move || -> Result<_, Refusal> {
-        let Form { payload: Payload { selected, staging }, _permit, .. } = form;
-        let model = intake::intake(&selected.tree, &given, &open)?;
-        check_runtime(model.runtime.as_deref())?;
-        let payload = store.adopt(&model.payload)?;
-        let tree_digest = store.put_tree(&payload)?;
-        drop(staging);
-        let count = payload.files().count();
-        let noun = if count == 1 { "file" } else { "files" };
-        let mut log = vec![NewLine::info(format!("uploaded: {count} {noun}, {} bytes", payload.size_bytes()))];
-        if !selected.left_out.is_empty() {
-            log.push(NewLine::info(format!("left out by rule: {}", shown(&selected.left_out))));
-        }
-        log.extend(notes);
-        Ok(row::new_version(&model, tree_digest, metadata, log)?)
-    });
-    let new = checking.await.map_err(UploadError::Stopped)??;
-    let version = service.catalog.create_version(new).await?;
-    tracing::info!(model = version.model, version = version.number.0, build.id = version.build.0, "uploaded");
-    Ok(version)
-}
-
-/// An upload reads no file of the service's own machine.
-pub fn check_runtime(runtime: Option<&str>) -> Result<(), UploadError> {
-    match runtime.filter(|runtime| !RuntimeList::compiled_in().is_remote(runtime)) {
-        Some(runtime) => Err(UploadError::LocalRuntime(runtime.to_owned())),
-        None => Ok(()),
-    }
-}
-
-fn open(content: &Content) -> io::Result<Box<dyn ReadSeek>> {
-    Ok(match content {
-        Content::Inline(bytes) => Box::new(Cursor::new(bytes.clone())),
-        Content::Local(file) => Box::new(File::open(&file.path)?),
-    })
-}
-
-/// The first few of many names.
-fn shown(names: &[crate::oci::path::TreePath]) -> String {
-    const SHOWN: usize = 10;
-    let mut text = names.iter().take(SHOWN).map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    if names.len() > SHOWN {
-        let _ = write!(text, " and {} more", names.len() - SHOWN);
-    }
-    text
 }

@@ -27,10 +27,13 @@ use super::app::Service;
 use super::body::Pieces;
 use super::paging::Listing;
 use super::refusal::{Refusal, RefusalV2};
-use super::upload::{self, Files, UploadError};
+use super::upload::{self, Files, Form, Known, UploadError};
+use super::upload_accept::{self, accept, check_runtime};
 use super::upload_reader::{Chunk, ChunkReader};
-use super::upload_v2::{self, Meant, PARTS};
+use super::upload_v2;
 use super::view_v2;
+use crate::contract::gate::Gate;
+use crate::contract::wire::{self, CONTRACT_BYTES_MAX};
 use crate::disk::archive::{self, ArchiveError};
 use crate::disk::store::{Store, StoreError};
 use crate::fault::{Failure, Fault};
@@ -41,6 +44,10 @@ use crate::model::tree::Limits;
 use crate::oci::digest::Digest;
 use crate::oci::layer::EntryKind;
 
+/// The part with the contract that the client has read, as bytes of any dialect.
+const READ_CONTRACT: &str = "read_contract";
+/// The short parts.
+const PARTS: [Known; 3] = [upload_v2::PARTS[0], upload_v2::PARTS[1], Known { name: READ_CONTRACT, bytes_max: CONTRACT_BYTES_MAX }];
 /// Pieces between the wire and the disk.
 const PIECES_WAITING: usize = 4;
 
@@ -79,8 +86,9 @@ impl Failure for ContentsError {
 /// Takes an upload, or says what is missing.
 pub async fn upload(State(service): State<Service>, Query(listing): Query<Listing>, request: Request) -> Result<Response, RefusalV2> {
     let mut form = upload::receive(&service, request, &PARTS, Files::Listing).await?;
-    let Meant { given, metadata, notes } = upload_v2::meant(&form)?;
+    let (given, accepted) = upload_v2::meant(&form)?;
     check(&given)?;
+    check_contract(&service, &form, &given, accepted.gate).await?;
     let (store, listed) = (service.store.clone(), std::mem::take(&mut form.payload.selected.tree));
     let looking = tokio::task::spawn_blocking(move || -> Result<_, Refusal> {
         let found = store.find_contents(&listed)?;
@@ -91,8 +99,7 @@ pub async fn upload(State(service): State<Service>, Query(listing): Query<Listin
     let (selected, wanted) = looking.await.map_err(UploadError::Stopped)?.map_err(RefusalV2)?;
     let Some(selected) = selected else { return Ok(missing(&wanted)) };
     form.payload.selected = selected;
-    let accepted = upload::accept(&service, form, given, metadata, notes).await;
-    let version = accepted.map_err(|refusal| {
+    let version = accept(&service, form, given, accepted).await.map_err(|refusal| {
         // 404 is what a service without this door says.
         let fault = if refusal.fault == Fault::Missing { Fault::Conflict } else { refusal.fault };
         RefusalV2(Refusal { fault, ..refusal })
@@ -105,7 +112,17 @@ fn check(given: &Given) -> Result<(), RefusalV2> {
     if let Some(name) = &given.name {
         ModelName::new(name)?;
     }
-    Ok(upload::check_runtime(given.runtime.as_deref())?)
+    Ok(check_runtime(given.runtime.as_deref())?)
+}
+
+/// What the gate will say of the contract that the client has read out of its files: a refusal that comes before gigabytes do. It is the client's word, so
+/// it lets nothing through; the gate is asked again when the files are here.
+async fn check_contract(service: &Service, form: &Form, given: &Given, gate: Gate) -> Result<(), RefusalV2> {
+    if let (Some(part), Some(model)) = (form.part(READ_CONTRACT), &given.name) {
+        let (contract, _) = wire::decode(&part.bytes, None)?;
+        upload_accept::gate(service, model, &contract, gate).await.map_err(RefusalV2)?;
+    }
+    Ok(())
 }
 
 fn missing(wanted: &BTreeSet<Digest>) -> Response {

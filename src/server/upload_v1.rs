@@ -13,7 +13,9 @@ use serde_json::Value;
 use super::app::Service;
 use super::refusal::RefusalV1;
 use super::upload::{self, Files, Known};
+use super::upload_accept::{Accepted, accept};
 use super::view_v1;
+use crate::contract::gate::Gate;
 use crate::contract::wire::CONTRACT_BYTES_MAX;
 use crate::model::intake::Given;
 
@@ -36,7 +38,8 @@ pub async fn upload(State(service): State<Service>, request: Request) -> Result<
         contract: form.part(CONTRACT).map(|part| (format!("{CONTRACT}.protobin"), part.bytes.clone())),
         ..Given::default()
     };
-    let version = upload::accept(&service, form, given, BTreeMap::new(), Vec::new()).await.map_err(RefusalV1)?;
+    let accepted = Accepted { metadata: BTreeMap::new(), notes: Vec::new(), gate: Gate::None };
+    let version = accept(&service, form, given, accepted).await.map_err(RefusalV1)?;
     let model = service.catalog.model_by_id(version.model_id).await?;
     Ok(Json(view_v1::build(&model, &version)))
 }

@@ -16,9 +16,11 @@ use super::paging::Listing;
 use super::refusal::{RefusalV2, RequestError};
 use super::signature_json;
 use super::upload::{self, Files, Form, Known};
+use super::upload_accept::{Accepted, accept};
 use super::view_v2;
 use crate::catalog::record::NewLine;
 use crate::contract::contract::Contract;
+use crate::contract::gate::Gate;
 use crate::contract::wire::{self, CONTRACT_BYTES_MAX, Dialect};
 use crate::model::intake::Given;
 
@@ -43,30 +45,25 @@ struct Said {
     metadata: Option<BTreeMap<String, String>>,
     #[serde(default)]
     no_contract: bool,
+    /// Ours: which changes of the contract are refused.
+    gate: Option<String>,
+    /// Ours: which meta graph of a SavedModel is read.
+    #[serde(default)]
+    tags: Vec<String>,
     #[serde(flatten)]
     rest: BTreeMap<String, Value>,
-}
-
-/// What a form says beside its files.
-pub struct Meant {
-    /// About the model.
-    pub given: Given,
-    /// Its metadata, which is only kept.
-    pub metadata: BTreeMap<String, String>,
-    /// For the build's log.
-    pub notes: Vec<NewLine>,
 }
 
 /// Takes an upload.
 pub async fn upload(State(service): State<Service>, Query(listing): Query<Listing>, request: Request) -> Result<Json<Value>, RefusalV2> {
     let form = upload::receive(&service, request, &PARTS, Files::Archive).await?;
-    let Meant { given, metadata, notes } = meant(&form)?;
-    let version = upload::accept(&service, form, given, metadata, notes).await.map_err(RefusalV2)?;
+    let (given, accepted) = meant(&form)?;
+    let version = accept(&service, form, given, accepted).await.map_err(RefusalV2)?;
     Ok(Json(if listing.is_ours() { view_v2::ours(&version) } else { view_v2::version(&version) }))
 }
 
-/// Reads the short parts of a form.
-pub fn meant(form: &Form) -> Result<Meant, RefusalV2> {
+/// What a form says beside its files.
+pub fn meant(form: &Form) -> Result<(Given, Accepted), RefusalV2> {
     let said: Said = match form.part("metadata") {
         Some(part) => serde_json::from_slice(&part.bytes).map_err(|source| RequestError::Json { what: "the part `metadata`", source })?,
         None => Said::default(),
@@ -93,9 +90,11 @@ pub fn meant(form: &Form) -> Result<Meant, RefusalV2> {
         runtime: said.runtime.as_ref().map(runtime).transpose()?,
         contract,
         no_contract: said.no_contract,
+        tags: said.tags,
         ..Given::default()
     };
-    Ok(Meant { given, metadata: said.metadata.unwrap_or_default(), notes })
+    let gate: Gate = said.gate.as_deref().map(str::parse).transpose()?.unwrap_or_default();
+    Ok((given, Accepted { metadata: said.metadata.unwrap_or_default(), notes, gate }))
 }
 
 /// `"name:tag"`, or the ancestor's object.

@@ -188,7 +188,7 @@ fn contract() -> impl Strategy<Value = Contract> {
 
 /// A contract and one that differs in a single thing, or in all.
 fn two_contracts() -> impl Strategy<Value = (Contract, Contract)> {
-    let edited = (contract(), field(), any::<prop::sample::Index>(), 0..8_u8).prop_map(|(old, field, at, edit)| {
+    let edited = (contract(), field(), any::<prop::sample::Index>(), 0..9_u8).prop_map(|(old, field, at, edit)| {
         let mut new = old.clone();
         let place = at.index(new.signatures.len());
         let signature = &mut new.signatures[place];
@@ -197,6 +197,7 @@ fn two_contracts() -> impl Strategy<Value = (Contract, Contract)> {
             0 => side.reverse(),
             1 if side.len() > 1 => drop(side.pop()),
             2 => "u".clone_into(&mut signature.name),
+            7 => new.signatures.push(Signature { name: "v".to_owned(), inputs: Vec::new(), outputs: vec![field] }),
             3 if place > 0 => drop(new.signatures.pop()),
             4 => side[0].shape = field.shape,
             5 => side[0].kind = field.kind,

@@ -16,8 +16,11 @@ const CONTRACT: &str = "signatures {\n  signature_name: 'infer'\n  inputs { name
 const INLINE: &str = "kind: Model\nname: m\ncontract:\n  name: infer\n  inputs: {x: {shape: [-1], type: double, profile: ratio}}\n  \
                       outputs: {y: {type: int64}}\n";
 
+/// Files of a folder: paths and bytes.
+type Files<'a> = &'a [(&'a str, &'a [u8])];
+
 /// What becomes of a folder with these files.
-fn folder(files: &[(&str, &[u8])]) -> Result<Model, IntakeError> {
+fn folder(files: Files<'_>) -> Result<Model, IntakeError> {
     let mut tree = Tree::new();
     for (path, bytes) in files {
         let content = Content::Inline((*bytes).into());
@@ -32,7 +35,7 @@ fn folder(files: &[(&str, &[u8])]) -> Result<Model, IntakeError> {
 
 /// That a folder is refused with exit code 3; its message on one line, and the remedy.
 #[track_caller]
-fn refused(files: &[(&str, &[u8])]) -> (String, String) {
+fn refused(files: Files<'_>) -> (String, String) {
     let error = folder(files).unwrap_err();
     assert_eq!(error.fault().exit_code(), 3);
     (one_line(&error), error.remedy().unwrap_or_default())
@@ -75,7 +78,7 @@ fn contracts_that_do_not_agree_are_refused_with_both_places() {
     let other = CONTRACT.replace("DT_DOUBLE", "DT_FLOAT");
     let bytes = binary(&other, Dialect::V1);
     let named = b"model: {name: m, contract: sub/c.prototxt}";
-    let cases: [(&[(&str, &[u8])], &str); 3] = [
+    let cases: [(Files<'_>, &str); 3] = [
         (
             &[("serving.yaml", INLINE.as_bytes()), ("contract.prototxt", other.as_bytes())],
             "the contracts in `serving.yaml:4:3` and `contract.prototxt` do not agree: infer.inputs.x: `serving.yaml:4:3` says DT_DOUBLE, \

@@ -1,6 +1,5 @@
-//! The tests of the contract floor by itself: models that the frameworks wrote, judged by what the frameworks say of them, and rules judged by
-//! trying every case of a small world.
-//! The tests of floor 0 by itself: models that the frameworks wrote, judged by what the frameworks say of them; contracts in every form.
+//! The tests of floor 0 by itself: models that the frameworks wrote, judged by what the frameworks say of them; contracts in every form; rules
+//! judged by trying every case of a small world.
 //!
 //! They need floor 0 and nothing else: `cargo test --no-default-features --test contract` builds and runs them without the program.
 
@@ -8,6 +7,8 @@
 
 mod arbitrary;
 mod compare;
+mod foreign_models;
+mod fuzz_corpus;
 mod given;
 mod golden;
 mod inline;
@@ -16,5 +17,7 @@ mod made_up;
 mod onnx_models;
 mod properties;
 mod protoc;
+mod python_code;
+mod sample;
 mod saved_models;
 mod spark_models;

@@ -20,7 +20,7 @@ import tempfile
 
 os.environ["PYSPARK_PYTHON"] = sys.executable
 
-from pyspark.ml import Pipeline, PipelineModel
+from pyspark.ml import Pipeline, PipelineModel, Transformer
 from pyspark.ml import classification as cl
 from pyspark.ml import clustering as cu
 from pyspark.ml import evaluation as ev
@@ -38,6 +38,7 @@ spark = (
 )
 spark.sparkContext.setLogLevel("OFF")
 MODELS = {}
+NAMED_BY_DEFAULT = set()
 
 
 def model(make):
@@ -97,7 +98,9 @@ def default_columns():
     stages[0].setOutputCol("words")
     stages[1].setOutputCol("hashed")
     lonely = ft.NGram(inputCol="words")
-    return Pipeline(stages=[*stages, lonely]).fit(people()), people()
+    fitted = Pipeline(stages=[*stages, lonely]).fit(people())
+    NAMED_BY_DEFAULT.add(fitted.uid)
+    return fitted, people()
 
 
 @model
@@ -249,13 +252,15 @@ def size_of(value):
 
 
 def rows_of(loaded, data):
-    transformed = type(data)(loaded.transform(data._jdf), spark)
+    transformed = loaded.transform(data) if isinstance(loaded, Transformer) else type(data)(loaded.transform(data._jdf), spark)
     return transformed, transformed.first()
 
 
-def load(folder):
-    """The model as Spark itself loads it: PySpark gives a column that is named by default another name than the file says."""
+def load(fitted, folder):
+    """The model as PySpark loads it; but PySpark gives a column that is named by default another name than the file says, and Spark itself does not."""
     metadata = json.loads(next(folder.glob("metadata/part-*")).read_text())
+    if fitted.uid not in NAMED_BY_DEFAULT:
+        return type(fitted).load(str(folder))
     found = spark._jvm
     for part in metadata["class"].split("."):
         found = getattr(found, part)
@@ -268,6 +273,8 @@ def consumed(fitted):
     if stages is not None:
         return set().union(*(consumed(stage) for stage in stages))
     read = set()
+    if isinstance(fitted, ft.RFormulaModel):
+        return read  # its featuresCol is what it adds
     for name in ["inputCol", "inputCols", "featuresCol", "userCol", "itemCol"]:
         if fitted.hasParam(name) and fitted.isDefined(name):
             value = fitted.getOrDefault(name)
@@ -307,7 +314,7 @@ def make(name, kept_as):
     with tempfile.TemporaryDirectory() as folder:
         saved = pathlib.Path(folder) / "model"
         fitted.write().save(str(saved))
-        loaded = load(saved)
+        loaded = load(fitted, saved)
         for part in sorted(saved.rglob("metadata/part-*")):
             target = root / "model" / part.relative_to(saved)
             target.parent.mkdir(parents=True, exist_ok=True)

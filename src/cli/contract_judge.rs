@@ -1,0 +1,121 @@
+//! `hs contract check` and `hs contract diff`: contracts compared.
+//!
+//! `check` asks whether a model folder keeps the contract that is given: against what the model's own file says, and against the code of a Python model. `diff` asks
+//! what a new contract does to those who use the old one. The judging is `contract/compare.rs`, `contract/change.rs` and `model/python_code.rs`.
+
+use std::path::Path;
+
+use serde_json::json;
+
+use super::args::ModelArguments;
+use super::contract_source::{self, ContractSourceError};
+use super::say::Voice;
+use super::settings::Settings;
+use crate::contract::change::{self, Change};
+use crate::contract::compare::Difference;
+use crate::contract::gate::{self, Gate, GateError};
+use crate::fault::{Failure, Fault};
+use crate::model::intake::Model;
+
+/// A model does not keep its contract.
+#[derive(Debug, thiserror::Error)]
+#[error("the model does not keep the contract in `{contract}`:{}", listed(.differences))]
+pub struct CheckError {
+    /// Where the contract is.
+    contract: String,
+    /// What differs.
+    differences: Vec<Difference>,
+}
+
+impl Failure for CheckError {
+    fn fault(&self) -> Fault {
+        Fault::Invalid
+    }
+
+    fn remedy(&self) -> Option<String> {
+        Some("correct the contract, or save the model again; `hs contract infer` writes what the model says".to_owned())
+    }
+}
+
+/// A contract has changes that the gate does not let through.
+#[derive(Debug, thiserror::Error)]
+#[error("the model is refused: against `{reference}`")]
+pub struct AgainstError {
+    /// Whose contract is in use.
+    reference: String,
+    /// The changes.
+    #[source]
+    source: GateError,
+}
+
+impl Failure for AgainstError {
+    fn fault(&self) -> Fault {
+        self.source.fault()
+    }
+
+    fn remedy(&self) -> Option<String> {
+        self.source.remedy()
+    }
+}
+
+fn listed(differences: &[Difference]) -> String {
+    differences.iter().map(|difference| format!("\n  {difference}")).collect()
+}
+
+/// Runs `hs contract check`: fails where the model differs from the contract that is given, or its code does not keep it.
+pub async fn check(folder: &Path, words: &ModelArguments, settings: &Settings, voice: &Voice) -> Result<(), Box<dyn Failure>> {
+    let (folder, words, of_machine) = (folder.to_owned(), words.clone(), settings.clone());
+    let checked = tokio::task::spawn_blocking(move || contract_source::given_and_read(&folder, &words, &of_machine)).await;
+    let checked = checked.map_err(ContractSourceError::Stopped)??;
+    for warning in &checked.warnings {
+        voice.warn(warning);
+    }
+    let (contract, differences) = (checked.given, checked.differences);
+    if !differences.is_empty() {
+        return Err(CheckError { contract, differences }.into());
+    }
+    let text = if checked.against.is_empty() {
+        format!("{contract}: valid; there is nothing in the folder to compare it with")
+    } else {
+        format!("{contract}: kept by {}", checked.against.join(" and "))
+    };
+    voice.result(&json!({"contract": contract, "against": checked.against, "differences": [], "warnings": checked.warnings}), &text)?;
+    Ok(())
+}
+
+/// Compares a model's contract with the one that `reference` names: fails where the gate refuses a change, and tells the others.
+pub async fn against(model: &Model, reference: &str, gate: &str, settings: &Settings, voice: &Voice) -> Result<(), Box<dyn Failure>> {
+    let gate: Gate = gate.parse()?;
+    let old = contract_source::find(reference, &ModelArguments::default(), settings).await?;
+    let new = model.contract.as_ref().map(|found| found.contract.clone()).unwrap_or_default();
+    let changes = gate::gate(&old.contract, &new, gate).map_err(|source| AgainstError { reference: reference.to_owned(), source })?;
+    for change in changes {
+        voice.note(&format!("  against {reference}: {} {}", change.path, change.sentence));
+    }
+    Ok(())
+}
+
+/// Runs `hs contract diff`.
+pub async fn diff(old: &str, new: &str, gate: Option<&str>, settings: &Settings, voice: &Voice) -> Result<(), Box<dyn Failure>> {
+    let gate: Gate = gate.map(str::parse).transpose()?.unwrap_or_default();
+    let words = ModelArguments::default();
+    let old = contract_source::find(old, &words, settings).await?;
+    let new = contract_source::find(new, &words, settings).await?;
+    for warning in old.warnings.iter().chain(&new.warnings) {
+        voice.warn(warning);
+    }
+    let changes = change::changes(&old.contract, &new.contract);
+    let document = json!({"old": old.source, "new": new.source, "worst": change::worst(&changes), "changes": changes});
+    gate::gate(&old.contract, &new.contract, gate)?;
+    voice.result(&document, &text(&changes))?;
+    Ok(())
+}
+
+/// The changes for people, an empty line between two.
+pub fn text(changes: &[Change]) -> String {
+    if changes.is_empty() {
+        return "nothing changed\n".to_owned();
+    }
+    let listed: Vec<String> = changes.iter().map(|change| format!("{change}\n")).collect();
+    listed.join("\n")
+}

@@ -1,0 +1,319 @@
+//! Which names a pickle imports, without loading it.
+//!
+//! A pickle is a program for a small stack machine; loading one runs whatever it names, so none is loaded here. But its opcodes can be
+//! stepped over: each has a fixed size, a length in front, or a line end (Python's `pickletools` documents all of them, protocols 0 to 5).
+//! What is looked for are the opcodes that import: `GLOBAL` and `INST`, which carry module and name, and `STACK_GLOBAL`, which takes
+//! them from the stack. For the last one the strings on top of the stack are followed, through the memo too, and nothing else is.
+//!
+//! This is no proof that a pickle is harmless: a name can be put together at run time. What could not be followed is counted, and where
+//! the scan ended, and why, is said.
+//!
+//! What must stay true: bytes are stepped over once, front to back; nothing is decompressed, and no length is believed past the end.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+/// The most opcodes that are stepped over. The words of a large vocabulary take four each.
+pub const OPCODES_MAX: usize = 1_000_000;
+
+/// The most imports that are kept; one that comes again counts once where it follows itself.
+pub const GLOBALS_MAX: usize = 10_000;
+
+/// The longest module or name that is believed.
+const NAME_BYTES_MAX: usize = 1_000;
+
+/// A name that a pickle imports.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Global {
+    /// The module: `sklearn.pipeline`.
+    pub module: String,
+    /// The name in it: `Pipeline`.
+    pub name: String,
+}
+
+/// Why a scan ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// At the pickle's own end.
+    Stop,
+    /// The bytes end first: only the beginning of a file was given, or it is cut.
+    Cut,
+    /// At a byte that is no opcode, or at an argument that is none: this is no pickle, or not one alone.
+    NoOpcode,
+    /// At the raw elements of an array, which joblib writes between the opcodes.
+    RawArray,
+    /// At [`OPCODES_MAX`] or [`GLOBALS_MAX`].
+    Limit,
+}
+
+/// What was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scan {
+    /// What the pickle imports, in its order.
+    pub globals: Vec<Global>,
+    /// How many imports are there whose names could not be followed.
+    pub unresolved: usize,
+    /// Why the scan ended.
+    pub end: End,
+    /// The byte at which it ended: that of the last opcode that was looked at.
+    pub end_offset: usize,
+}
+
+/// The names that the pickle at the beginning of `bytes` imports.
+pub fn globals(bytes: &[u8]) -> Scan {
+    let mut scanner = Scanner { bytes, ..Scanner::default() };
+    let mut opcodes = 0;
+    let end = loop {
+        scanner.opcode_offset = scanner.at;
+        if opcodes == OPCODES_MAX || scanner.globals.len() == GLOBALS_MAX {
+            break End::Limit;
+        }
+        opcodes += 1;
+        if let Err(end) = scanner.step() {
+            break end;
+        }
+    };
+    Scan { globals: scanner.globals, unresolved: scanner.unresolved, end, end_offset: scanner.opcode_offset }
+}
+
+/// The version that scikit-learn puts into the state of each of its estimators, where it lies in these bytes.
+pub fn sklearn_version(bytes: &[u8]) -> Option<String> {
+    const KEY: &[u8] = b"_sklearn_version";
+    const VERSION_BYTES_MAX: usize = 32;
+    let after = bytes.windows(KEY.len()).position(|window| window == KEY)? + KEY.len();
+    let mut scanner = Scanner { bytes, at: after, ..Scanner::default() };
+    // As text the key ends with its line.
+    if bytes.get(after) == Some(&b'\n') {
+        scanner.at += 1;
+    }
+    // Between key and value is at most what memorises the key.
+    for _ in 0..2 {
+        scanner.step().ok()?;
+        let Some(version) = scanner.top.first().cloned().flatten() else { continue };
+        let version = std::str::from_utf8(bytes.get(version)?).ok()?;
+        let plain =
+            version.chars().all(|c| c.is_ascii_alphanumeric() || "._+-".contains(c)) && version.starts_with(|c: char| c.is_ascii_digit());
+        return (plain && version.len() <= VERSION_BYTES_MAX).then(|| version.to_owned());
+    }
+    None
+}
+
+/// How an opcode's argument is laid out.
+enum Argument {
+    None,
+    Fixed(usize),
+    /// A little-endian length of so many bytes, then that many bytes; whether they are text.
+    Counted(usize, bool),
+    /// Up to a line end; whether it is text.
+    Line(bool),
+}
+
+#[derive(Default)]
+struct Scanner<'a> {
+    bytes: &'a [u8],
+    at: usize,
+    opcode_offset: usize,
+    /// Where the two values on top of the stack lie, the last first, when they are texts.
+    top: [Option<Range<usize>>; 2],
+    /// What was memorised, by its number; what is no text is there without a place.
+    memo: BTreeMap<u64, Option<Range<usize>>>,
+    globals: Vec<Global>,
+    unresolved: usize,
+    /// Joblib's stand-in for an array has been imported; after its state come raw bytes.
+    arrays: bool,
+    previous: u8,
+}
+
+impl Scanner<'_> {
+    fn step(&mut self) -> Result<(), End> {
+        let opcode = self.take(1)?;
+        let opcode = *self.bytes.get(opcode.start).ok_or(End::Cut)?;
+        match opcode {
+            b'.' => return Err(End::Stop),
+            b'c' | b'i' => {
+                let (module, name) = (self.line()?, self.line()?);
+                self.import(Some(module), Some(name));
+            }
+            0x93 => {
+                let [name, module] = std::mem::take(&mut self.top);
+                self.import(module, name);
+            }
+            // An extension: a number that stands for a name in a registry of the loading process.
+            0x82..=0x84 => {
+                self.take(1 << (opcode - 0x82))?;
+                self.import(None, None);
+            }
+            0x94 => self.memorise(self.memo.len() as u64),
+            b'q' | b'r' => {
+                let number = self.number(if opcode == b'q' { 1 } else { 4 })?;
+                self.memorise(number);
+            }
+            b'p' => {
+                let number = self.line_number()?;
+                self.memorise(number);
+            }
+            b'h' | b'j' | b'g' => {
+                let number = match opcode {
+                    b'g' => self.line_number()?,
+                    _ => self.number(if opcode == b'h' { 1 } else { 4 })?,
+                };
+                self.push(self.memo.get(&number).cloned().flatten());
+            }
+            b'2' => self.push(self.top[0].clone()),
+            // A state of names, given to joblib's stand-in.
+            b'b' if self.arrays && matches!(self.previous, b'u' | b's') => return Err(End::RawArray),
+            _ => self.argument(opcode)?,
+        }
+        // What memorises a value leaves it where it is.
+        if !matches!(opcode, 0x94 | b'q' | b'r' | b'p') {
+            self.previous = opcode;
+        }
+        Ok(())
+    }
+
+    fn argument(&mut self, opcode: u8) -> Result<(), End> {
+        let argument = match opcode {
+            // These change nothing on the stack.
+            0x80 => return self.take(1).map(drop),
+            0x95 => return self.take(8).map(drop),
+            b'(' | b'0' | b'1' | b'N' | b'R' | b'Q' | b')' | b']' | b'a' | b'b' | b'd' | b'e' | b'l' | b'o' | b'}' | b's' | b't' | b'u' => {
+                Argument::None
+            }
+            0x81 | 0x85..=0x89 | 0x8f..=0x92 | 0x97 | 0x98 => Argument::None,
+            b'K' => Argument::Fixed(1),
+            b'M' => Argument::Fixed(2),
+            b'J' => Argument::Fixed(4),
+            b'G' => Argument::Fixed(8),
+            b'U' | 0x8c => Argument::Counted(1, true),
+            b'T' | b'X' => Argument::Counted(4, true),
+            0x8d => Argument::Counted(8, true),
+            b'C' | 0x8a => Argument::Counted(1, false),
+            b'B' | 0x8b => Argument::Counted(4, false),
+            0x8e | 0x96 => Argument::Counted(8, false),
+            b'S' | b'V' => Argument::Line(true),
+            b'I' | b'L' | b'F' | b'P' => Argument::Line(false),
+            _ => return Err(End::NoOpcode),
+        };
+        let text = match argument {
+            Argument::None => None,
+            Argument::Fixed(size_bytes) => {
+                self.take(size_bytes)?;
+                None
+            }
+            Argument::Counted(length_bytes, text) => {
+                let length = usize::try_from(self.number(length_bytes)?).map_err(|_| End::Cut)?;
+                Some(self.take(length)?).filter(|_| text)
+            }
+            Argument::Line(text) => {
+                let mut line = self.line()?;
+                let quoted = |at: usize| matches!(self.bytes.get(at), Some(b'\'' | b'"'));
+                if opcode == b'S' && line.len() >= 2 && quoted(line.start) && quoted(line.end - 1) {
+                    line = line.start + 1..line.end - 1;
+                }
+                Some(line).filter(|_| text)
+            }
+        };
+        // A value that is no text hides what is below it as well as one that is: two are followed, and STACK_GLOBAL takes two.
+        self.push(text);
+        Ok(())
+    }
+
+    fn push(&mut self, text: Option<Range<usize>>) {
+        let [first, _] = std::mem::take(&mut self.top);
+        self.top = [text, first];
+    }
+
+    fn memorise(&mut self, number: u64) {
+        let top = self.top[0].clone();
+        self.memo.insert(number, top);
+    }
+
+    fn import(&mut self, module: Option<Range<usize>>, name: Option<Range<usize>>) {
+        let text = |range: Option<Range<usize>>| {
+            let bytes = self.bytes.get(range?)?;
+            (bytes.len() <= NAME_BYTES_MAX).then(|| String::from_utf8_lossy(bytes).into_owned())
+        };
+        match (text(module), text(name)) {
+            (Some(module), Some(name)) => {
+                self.arrays |= module.starts_with("joblib.") && name.contains("ArrayWrapper");
+                let global = Global { module, name };
+                if self.globals.last() != Some(&global) {
+                    self.globals.push(global);
+                }
+            }
+            _ => self.unresolved += 1,
+        }
+        self.push(None);
+    }
+
+    fn take(&mut self, size_bytes: usize) -> Result<Range<usize>, End> {
+        let end = self.at.checked_add(size_bytes).filter(|end| *end <= self.bytes.len()).ok_or(End::Cut)?;
+        let taken = self.at..end;
+        self.at = end;
+        Ok(taken)
+    }
+
+    fn number(&mut self, size_bytes: usize) -> Result<u64, End> {
+        let range = self.take(size_bytes)?;
+        Ok(self.bytes.get(range).unwrap_or_default().iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte)))
+    }
+
+    /// Up to the next line end, and past it.
+    fn line(&mut self) -> Result<Range<usize>, End> {
+        let rest = self.bytes.get(self.at..).unwrap_or_default();
+        let length = rest.iter().position(|byte| *byte == b'\n').ok_or(End::Cut)?;
+        let line = self.take(length)?;
+        self.take(1)?;
+        Ok(line)
+    }
+
+    fn line_number(&mut self) -> Result<u64, End> {
+        let line = self.line()?;
+        let text = self.bytes.get(line).and_then(|line| std::str::from_utf8(line).ok());
+        text.and_then(|text| text.trim().parse().ok()).ok_or(End::NoOpcode)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(bytes: &[u8]) -> (Vec<String>, usize, End) {
+        let scan = globals(bytes);
+        (scan.globals.into_iter().map(|global| format!("{}.{}", global.module, global.name)).collect(), scan.unresolved, scan.end)
+    }
+
+    #[test]
+    fn every_way_to_import_is_found() {
+        let is = |names: &[&str], unresolved, end| (names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>(), unresolved, end);
+        assert_eq!(found(b"cos\nsystem\n(S'true'\ntR."), is(&["os.system"], 0, End::Stop));
+        assert_eq!(found(b"(S'true'\nios\nsystem\n."), is(&["os.system"], 0, End::Stop));
+        assert_eq!(found(b"\x80\x04\x8c\x02os\x94\x8c\x06system\x94\x93."), is(&["os.system"], 0, End::Stop));
+        // Both texts out of the memo, the second by its number.
+        assert_eq!(found(b"\x80\x04\x8c\x02os\x94\x8c\x06system\x94NNh\x00h\x01\x93."), is(&["os.system"], 0, End::Stop));
+        assert_eq!(found(b"\x80\x02U\x02osq\x07U\x06systemr\x09\0\0\0NNh\x07j\x09\0\0\0\x93."), is(&["os.system"], 0, End::Stop));
+        assert_eq!(found(b"Vos\np3\nVsystem\np4\n0g3\ng4\n\x93."), is(&["os.system"], 0, End::Stop));
+        // A text that was put together, and a name of a registry.
+        assert_eq!(found(b"\x80\x04NN\x93\x82\x01."), is(&[], 2, End::Stop));
+    }
+
+    #[test]
+    fn where_a_scan_ends_is_said() {
+        for (bytes, end, offset) in [
+            (&b"\x80\x04X\xff\xff\xff\xffab"[..], End::Cut, 2),
+            (b"\x80\x04\x8d\xff\xff\xff\xff\xff\xff\xff\xff", End::Cut, 2),
+            (b"", End::Cut, 0),
+            (b"cos\nsystem", End::Cut, 0),
+            (b"N\xff", End::NoOpcode, 1),
+            (b"g-1\n", End::NoOpcode, 0),
+            (b"N.N", End::Stop, 1),
+        ] {
+            let scan = globals(bytes);
+            assert_eq!((scan.end, scan.end_offset), (end, offset), "{bytes:?}");
+        }
+        let many = vec![b'N'; OPCODES_MAX + 1];
+        assert_eq!((globals(&many).end, globals(&many).end_offset), (End::Limit, OPCODES_MAX));
+        let imports = b"ca\nb\ncc\nd\n".repeat(GLOBALS_MAX);
+        assert_eq!((globals(&imports).end, globals(&imports).globals.len()), (End::Limit, GLOBALS_MAX));
+    }
+}
