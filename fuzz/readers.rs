@@ -30,7 +30,8 @@ pub const READERS: [(&str, Reader); 5] =
 
 /// TensorFlow's `saved_model.pb`.
 pub fn saved_model(bytes: &[u8]) {
-    match lamina::contract::saved_model::read(Cursor::new(bytes), bytes.len() as u64) {
+    match lamina::contract::saved_model::read(Cursor::new(bytes), bytes.len() as u64, &lamina::contract::saved_model_meta::Tags::default())
+    {
         Ok(reading) => check_reading(&reading, "tensorflow:"),
         Err(error) => check_error(&error),
     }

@@ -54,6 +54,9 @@ pub mod oci {
     /// The header blocks of a tar entry.
     pub mod tar_header;
 
+    /// What a manifest names.
+    pub mod mentions;
+
     /// base + layers -> image.
     pub mod image;
 
@@ -130,6 +133,9 @@ pub mod contract {
     /// TensorFlow's saved_model.pb -> Contract.
     pub mod saved_model;
 
+    /// TensorFlow's saved_model.pbtxt -> Contract.
+    pub mod saved_model_text;
+
     /// The types of ONNX, and what a contract says of each.
     pub mod onnx_type;
 
@@ -155,43 +161,43 @@ pub mod contract {
     pub mod keras;
 
     /// The config out of an .h5 file.
-    mod keras_hdf5;
+    pub mod keras_hdf5;
 
     /// The config out of a .keras archive.
-    mod keras_source;
+    pub mod keras_source;
 
     /// The config's JSON as layers and calls.
-    mod keras_model;
+    pub mod keras_model;
 
     /// Which call needs which.
-    mod keras_calls;
+    pub mod keras_calls;
 
     /// What a model takes.
-    mod keras_sequential;
+    pub mod keras_sequential;
 
     /// What comes out of a model, call by call.
-    mod keras_graph;
+    pub mod keras_graph;
 
     /// Tensors and arguments, as far as they are known.
-    mod keras_tensor;
+    pub mod keras_tensor;
 
     /// Shapes through layers: the table.
-    mod keras_layers;
+    pub mod keras_layers;
 
     /// Shapes through convolutions and pooling.
-    mod keras_spatial;
+    pub mod keras_spatial;
+
+    /// Shapes through operations.
+    pub mod keras_operations;
 
     /// Shapes through layers of several inputs.
-    mod keras_merging;
+    pub mod keras_merging;
 
     /// Shapes through recurrent layers.
-    mod keras_recurrent;
+    pub mod keras_recurrent;
 
     /// Shapes through layers that encode categories.
-    mod keras_encoding;
-
-    /// TensorFlow's saved_model.pbtxt -> Contract.
-    pub mod saved_model_text;
+    pub mod keras_encoding;
 
     /// What differs between a contract that was given and one that was read.
     pub mod compare;
@@ -273,6 +279,9 @@ pub mod model {
     /// Does a Python model's code keep its contract?
     pub mod python_code;
 
+    /// The contract that was given, the one that the model says, or none.
+    pub mod contract_choice;
+
     /// Files and what was said about them -> a model that can be built.
     pub mod intake;
 
@@ -331,6 +340,9 @@ pub mod disk {
     /// The data folder's store, and what it answers.
     pub mod store;
 
+    /// Using what is there, while what nobody needs is removed.
+    pub mod store_use;
+
     /// Real bytes into the store.
     pub mod store_blob;
 
@@ -342,6 +354,15 @@ pub mod disk {
 
     /// Repositories: manifests and tags.
     pub mod store_repositories;
+
+    /// What a repository has beside its manifests.
+    pub mod store_members;
+
+    /// What goes out of a repository again.
+    pub mod store_removal;
+
+    /// Removing what nothing needs.
+    pub mod store_sweep;
 
     /// Uploads in pieces.
     pub mod store_uploads;
@@ -439,6 +460,9 @@ pub mod catalog {
     /// Models and versions: numbered, found, listed, removed.
     pub mod versions;
 
+    /// What versions need of the store.
+    pub mod kept;
+
     /// The queue: claimed under a lease, fenced, ended.
     pub mod queue;
 
@@ -463,6 +487,9 @@ pub mod build {
 
     /// A checked model -> a row of the queue, and back.
     pub mod row;
+
+    /// Garbage collection.
+    pub mod collect;
 
     /// One build of the service: from a claimed row to an image in its registry.
     pub mod job;
@@ -542,6 +569,15 @@ pub mod server {
 
     /// Which bytes of a blob are asked for.
     pub mod registry_range;
+
+    /// The query of a request.
+    pub mod registry_query;
+
+    /// Blobs, given.
+    pub mod registry_blobs;
+
+    /// Tags, repositories and referrers, in pages.
+    pub mod registry_lists;
 
     /// Manifests, given and taken.
     pub mod registry_manifests;

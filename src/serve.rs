@@ -6,6 +6,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use lamina::build::collect;
 use lamina::build::job::{Shelf, Workshop};
 use lamina::build::worker::{self, WorkerSettings};
 use lamina::catalog::catalog::{Catalog, CatalogError};
@@ -126,6 +127,7 @@ pub async fn start(arguments: &ServeArguments, settings: &Settings) -> Result<Ru
             worker::work(catalog, WorkerSettings::default(), stop, run).await;
         }));
     }
+    tasks.push(tokio::spawn(collect::run(catalog, store.clone(), settings.collect, stop.clone())));
     let answering = tokio::spawn(app::serve(listener, service, registry::router(store)));
     Ok(Running { address, stop, tasks, answering })
 }

@@ -117,8 +117,10 @@ impl Workshop {
     }
 
     async fn run_job(&self, claim: &Claim, log: &LogSink) -> Result<BuildOutcome, JobError> {
+        // From here on nothing that the build finds in the store is collected before it has ended.
+        let store = self.store.clone();
+        let staging = tokio::task::spawn_blocking(move || store.staging()).await.map_err(JobError::Stopped)?.map_err(JobError::Store)?;
         let model = self.model(claim).await?;
-        let staging = self.store.staging().map_err(JobError::Store)?;
         let request = Request {
             version: Some(claim.number.to_string()),
             runtimes: self.runtimes.clone(),

@@ -106,6 +106,8 @@ async fn import(arguments: &BaseImportArguments, settings: &Settings, voice: &Vo
     let scratch = tempfile::Builder::new().prefix("hs-base-").tempdir().map_err(BaseCommandError::Scratch)?;
     let (images, source) = images(arguments, settings, &places, scratch.path(), voice).await?;
     let mut put = Vec::new();
+    // A service that collects what nothing needs may work in the same data folder.
+    let held = if targets.is_empty() { Some(settings.store()?.staging()?) } else { None };
     let opened: Vec<(String, Target)> = if targets.is_empty() {
         let destination =
             Destination::Store { store: settings.store()?, repository: name.to_owned(), tag: Some(version.to_owned()), keep: false };
@@ -118,6 +120,7 @@ async fn import(arguments: &BaseImportArguments, settings: &Settings, voice: &Vo
         copy::copy(&images, &source, target, &voice.listener()).await?;
         put.push(text);
     }
+    drop(held);
     let bytes: u64 = images.images.iter().flat_map(|image| &image.layers).map(|layer| layer.descriptor.size_bytes).sum();
     let document = json!({"name": arguments.name, "digest": images.top().digest, "references": put, "size_bytes": bytes});
     let text = format!("{}\n{}\n{} in {}", arguments.name, images.top().digest, size(bytes), put.join(", "));

@@ -65,12 +65,12 @@ fn listed(differences: &[Difference]) -> String {
 /// Runs `hs contract check`: fails where the model differs from the contract that is given, or its code does not keep it.
 pub async fn check(folder: &Path, words: &ModelArguments, settings: &Settings, voice: &Voice) -> Result<(), Box<dyn Failure>> {
     let (folder, words, of_machine) = (folder.to_owned(), words.clone(), settings.clone());
-    let checked = tokio::task::spawn_blocking(move || contract_source::given_and_read(&folder, &words, &of_machine)).await;
+    let checked = tokio::task::spawn_blocking(move || contract_source::check(&folder, &words, &of_machine)).await;
     let checked = checked.map_err(ContractSourceError::Stopped)??;
     for warning in &checked.warnings {
         voice.warn(warning);
     }
-    let (contract, differences) = (checked.given, checked.differences);
+    let (contract, differences) = (checked.given.source, checked.differences);
     if !differences.is_empty() {
         return Err(CheckError { contract, differences }.into());
     }

@@ -10,15 +10,15 @@ use super::args::ModelArguments;
 use super::inspect;
 use super::open;
 use super::settings::Settings;
-use crate::contract::compare::{self, Difference};
 use crate::contract::contract::Contract;
 use crate::contract::saved_model_meta::Tags;
 use crate::disk::folder::{self, FolderOptions};
 use crate::fault::{Failure, Fault};
+use crate::model::contract_choice::{self, Checked};
 use crate::model::contract_file::{self, CONTRACT_BYTES_MAX};
 use crate::model::definition::{self, DefinedContract};
 use crate::model::framework;
-use crate::model::intake::{self, GivenAndRead, IntakeError};
+use crate::model::intake::IntakeError;
 
 /// A contract, and what is known of it.
 #[derive(Clone, Debug)]
@@ -125,35 +125,16 @@ pub fn of_the_model(what: &Path, tags: &[String], settings: &Settings) -> Result
         folder::one_file(what)?
     };
     let tags = Tags::new(tags.iter().map(String::as_str));
-    let none = || IntakeError::NoContract { hint: framework::why_none(&tree) };
+    let none = || IntakeError::NoContract { hint: framework::why_none(&tree, &open::open_content) };
     let read = framework::implied(&tree, &tags, &open::open_content)?.ok_or_else(none)?;
     Ok(NamedContract { contract: read.contract, source: read.source, model_type: Some(read.model_type), warnings: read.warnings })
 }
 
-/// A given contract, compared.
-pub struct Checked {
-    /// Where the contract was given.
-    pub given: String,
-    /// With what it was compared.
-    pub against: Vec<String>,
-    /// What differs.
-    pub differences: Vec<Difference>,
-    /// What had to be said.
-    pub warnings: Vec<String>,
-}
-
-/// Compares the contract that is given in a folder with what the model's own file says.
-pub fn given_and_read(path: &Path, words: &ModelArguments, settings: &Settings) -> Result<Checked, Box<dyn Failure>> {
+/// Holds the contract that is given in a folder against the model.
+pub fn check(path: &Path, words: &ModelArguments, settings: &Settings) -> Result<Checked, Box<dyn Failure>> {
     let options = FolderOptions { follow_links: words.follow_links, limits: settings.limits };
     let tree = folder::read_folder(path, &options)?.tree;
-    let GivenAndRead { given, read, warnings } = intake::given_and_read(&tree, &open::given(path, words)?, &open::open_content)?;
-    let mut differences = Vec::new();
-    let mut against = Vec::new();
-    if let Some(read) = read {
-        differences.extend(compare::differences(&given.contract, &read.contract));
-        against.push(format!("`{}` ({})", read.source, read.model_type));
-    }
-    Ok(Checked { given: given.source, against, differences, warnings })
+    Ok(contract_choice::check(&tree, &open::given(path, words)?, &open::open_content)?)
 }
 
 async fn of_image(what: &str, settings: &Settings) -> Result<NamedContract, Box<dyn Failure>> {

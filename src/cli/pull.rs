@@ -14,14 +14,13 @@ use super::args::PullArguments;
 use super::open::{self, Opened};
 use super::say::{Voice, size};
 use super::settings::Settings;
+use crate::disk::folder::{self, FolderOptions};
 use crate::disk::unpack_layer::{self, UnpackError};
 use crate::fault::{Failure, Fault};
+use crate::model::contract_choice;
 use crate::model::plan::{self, Layout};
 use crate::oci::config::ImageConfig;
 use crate::oci::image::{IMAGE_LABEL, Image, Purpose};
-
-/// The files of a model from which its contract is known.
-const CONTRACT_IN_FILES: [&str; 4] = ["contract.prototxt", "contract.protobin", "contract.pb", "saved_model.pb"];
 
 /// Why an image gives no model.
 #[derive(Debug, thiserror::Error)]
@@ -136,6 +135,11 @@ fn layout(image: &Image) -> Option<Layout> {
     Layout::from_word(label.get("layout")?.as_str()?)
 }
 
+fn has_own_contract(payload: &Path) -> bool {
+    let options = FolderOptions::default();
+    folder::read_folder(payload, &options).is_ok_and(|selected| contract_choice::has_own(&selected.tree, &open::open_content))
+}
+
 /// Moves the payload to its place, the contract's bytes beside its files where no file has that name; tells whether it did.
 fn place(staging: &Path, layout: Layout, target: &Path) -> Result<bool, PullError> {
     let write = |source| PullError::Write { path: target.to_owned(), source };
@@ -145,8 +149,7 @@ fn place(staging: &Path, layout: Layout, target: &Path) -> Result<bool, PullErro
     let beside = payload.join("contract.protobin");
     let mut placed = false;
     // A folder whose contract is in its files, or is read out of them, comes back as it was; another would be no whole model without it.
-    let has_own = CONTRACT_IN_FILES.iter().any(|name| payload.join(name).exists());
-    if contract.is_file() && !has_own {
+    if contract.is_file() && !has_own_contract(&payload) {
         let mut bytes = Vec::new();
         fs::File::open(&contract).and_then(|mut file| file.read_to_end(&mut bytes)).map_err(write)?;
         fs::File::create(&beside).and_then(|mut file| file.write_all(&bytes)).map_err(write)?;

@@ -39,8 +39,8 @@ use crate::registry::wire::BodyStream;
 
 /// How often a service may ask for more before it is given up.
 const ROUNDS_MAX: usize = 6;
-/// How many large files are sent at once.
-const BLOBS_AT_ONCE: usize = 4;
+/// How many large files are sent at once: one is on its way while the service makes sure of another. More would cost it memory for each client.
+const BLOBS_AT_ONCE: usize = 2;
 /// How much goes in one tar of small files: what a broken line costs.
 const BATCH_BYTES: u64 = 64 << 20;
 /// And how many files.

@@ -10,11 +10,13 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Deserialize;
 
 use super::args::Global;
 use crate::build::base::Places;
+use crate::build::collect::CollectSettings;
 use crate::disk::digest_cache::DigestCache;
 use crate::disk::seal_cache::SealCache;
 use crate::disk::store::{Store, StoreError};
@@ -49,6 +51,8 @@ pub struct Settings {
     pub runtimes: RuntimeList,
     /// What a model may measure.
     pub limits: Limits,
+    /// When the service removes what nothing needs.
+    pub collect: CollectSettings,
     /// The instant of everything in an image, seconds since the epoch.
     pub epoch_s: u64,
     /// Where the service is, as the environment says.
@@ -114,6 +118,7 @@ struct ConfigFile {
     base_mirrors: Vec<String>,
     runtimes: Vec<Runtime>,
     limits: ConfigLimits,
+    garbage: ConfigGarbage,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -122,6 +127,26 @@ struct ConfigLimits {
     unpacked_bytes_max: Option<u64>,
     entries_max: Option<u64>,
     ratio_max: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct ConfigGarbage {
+    interval_s: Option<u64>,
+    grace_s: Option<u64>,
+    session_rest_s: Option<u64>,
+}
+
+impl ConfigGarbage {
+    fn settings(&self) -> CollectSettings {
+        let defaults = CollectSettings::default();
+        let interval = self.interval_s.map(Duration::from_secs).or(defaults.interval);
+        CollectSettings {
+            interval: interval.filter(|interval| !interval.is_zero()),
+            grace: self.grace_s.map_or(defaults.grace, Duration::from_secs),
+            session_rest: self.session_rest_s.map_or(defaults.session_rest, Duration::from_secs),
+        }
+    }
 }
 
 #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
@@ -167,6 +192,7 @@ impl Settings {
                 entries_max: file.limits.entries_max.unwrap_or(defaults.entries_max),
                 ratio_max: file.limits.ratio_max.unwrap_or(defaults.ratio_max),
             },
+            collect: file.garbage.settings(),
             epoch_s,
             service: ServiceVariables {
                 server: text_variable("HS_SERVER"),

@@ -7,7 +7,9 @@
 //! What must stay true: fields are named and ordered as `input_names` and `output_names` of the model, the shapes and dtypes are those
 //! of `model.inputs` and `model.outputs`, and what is not known is any shape, never a likely one.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read, Seek};
+use std::rc::Rc;
 
 use hdf5_reader::error::Error as Hdf5Error;
 use serde_json::Value;
@@ -16,16 +18,24 @@ use zip::result::ZipError;
 use super::contract::{Contract, ContractError, Field, Signature, shown};
 use super::dtype::DataType;
 use super::keras_graph::{Named, Walk};
+use super::keras_model::{Layer, Model};
 use super::keras_source::Saved;
 use super::reading::Reading;
-use super::{keras_hdf5, keras_model, keras_sequential, keras_source};
+use super::{keras_hdf5, keras_model, keras_source};
 use crate::fault::{Failure, Fault};
 
 /// The bytes of a config; the largest models have some two MiB, vocabularies included some more.
-pub(super) const CONFIG_BYTES_MAX: usize = 16 << 20;
+pub(super) const CONFIG_BYTES_MAX: usize = 8 << 20;
+
+/// The lists and objects in a config, strings with such brackets included: a model of five thousand layers has about a third of it.
+/// In memory the smallest object takes a hundred times its text.
+const CONFIG_PARTS_MAX: usize = 250_000;
 
 /// The name of the one thing that a Keras model can be asked.
 const SIGNATURE: &str = "infer";
+
+/// The warnings that are worth a reader's time; a model may have any number of outputs.
+const WARNINGS_MAX: usize = 50;
 
 /// Why no contract can be read from a Keras model.
 #[derive(Debug, thiserror::Error)]
@@ -72,6 +82,9 @@ pub enum KerasError {
     /// More than any real model has.
     #[error("the config of the Keras model is larger than {CONFIG_BYTES_MAX} bytes")]
     ConfigTooLarge,
+    /// More than any real model has.
+    #[error("the config of the Keras model has more than {CONFIG_PARTS_MAX} lists and objects")]
+    ConfigOfTooManyParts,
     /// Damaged.
     #[error("the config of the Keras model is not JSON")]
     Json(#[source] serde_json::Error),
@@ -180,14 +193,22 @@ pub fn read_json(config: &[u8]) -> Result<Reading, KerasError> {
 }
 
 fn contract_of(saved: &Saved) -> Result<Reading, KerasError> {
-    let value = keras_sequential::parse(&saved.config).map_err(KerasError::Json)?;
+    if saved.config.iter().filter(|byte| matches!(byte, b'{' | b'[')).count() > CONFIG_PARTS_MAX {
+        return Err(KerasError::ConfigOfTooManyParts);
+    }
+    let value = keras_source::parse(&saved.config).map_err(KerasError::Json)?;
     let mut warnings = Vec::new();
     let said = [saved.keras_version.as_str(), value["keras_version"].as_str().unwrap_or_default()];
     let version = version(said.into_iter().find(|version| !version.is_empty()).unwrap_or_default(), &mut warnings);
     let model = keras_model::top(&value)?;
     let ran = Walk::new(era(&version, &value)).model(&model, None)?;
+    warnings.extend(composite(&model));
     let inputs = fields("inputs", ran.inputs, &mut warnings);
     let outputs = fields("outputs", ran.outputs, &mut warnings);
+    if let Some(more) = warnings.len().checked_sub(WARNINGS_MAX).filter(|more| *more > 0) {
+        warnings.truncate(WARNINGS_MAX);
+        warnings.push(format!("{more} more of this kind"));
+    }
     let contract = Contract { signatures: vec![Signature { name: SIGNATURE.to_owned(), inputs, outputs }], ..Contract::default() };
     contract.validate()?;
     Ok(Reading { contract, model_type: format!("keras:{version}"), warnings })
@@ -214,11 +235,23 @@ fn era(version: &str, config: &Value) -> u32 {
     major.unwrap_or_else(|| if config.get("build_config").is_some() { 3 } else { 2 })
 }
 
+/// Inputs that are sparse or ragged tensors: a contract has dense ones.
+fn composite(model: &Model) -> Vec<String> {
+    let inputs = model.layers.iter().filter(|layer| layer.class == "InputLayer");
+    let kinds = inputs.flat_map(|layer| ["sparse", "ragged"].map(|kind| (layer, kind)));
+    let composite = kinds.filter(|(layer, kind)| layer.config[*kind] == true);
+    let sentence = |(layer, kind): (&Layer, &str)| {
+        let place = format!("{SIGNATURE}.inputs.{}", shown(layer.name));
+        format!("{place} is a {kind} tensor; the contract has the dtype and shape of the dense one that it stands for")
+    };
+    composite.map(sentence).collect()
+}
+
 /// Named tensors as fields; what is not known of them is told.
 fn fields(side: &str, named: Vec<Named>, warnings: &mut Vec<String>) -> Vec<Field> {
     let mut fields: Vec<Field> = Vec::new();
-    let mut calls: std::collections::BTreeMap<String, usize> = std::collections::BTreeMap::new();
-    let mut taken: std::collections::BTreeSet<String> = std::collections::BTreeSet::new();
+    let mut calls: BTreeMap<String, usize> = BTreeMap::new();
+    let mut taken: BTreeSet<String> = BTreeSet::new();
     for (layer, tensor) in named {
         // A layer may give several outputs: Keras 2 numbers their names, and where Keras 3 repeats them so do we.
         let mut name = layer.clone();
@@ -228,13 +261,17 @@ fn fields(side: &str, named: Vec<Named>, warnings: &mut Vec<String>) -> Vec<Fiel
             name = format!("{layer}_{count}");
         }
         let place = format!("{SIGNATURE}.{side}.{}", shown(&name));
-        if let Err(through) = &tensor.dims {
-            warnings.push(format!("{place} has any shape: what the layer {through} gives is not in the model's config"));
-        }
-        let dtype = tensor.dtype.clone().unwrap_or_else(|through| {
-            warnings.push(format!("{place} has Keras' default dtype, float32: that of the layer {through} is not in the model's config"));
-            DataType::Float
-        });
+        let through = |layer: &Rc<str>| format!("what the layer {layer} gives is not in the model's config");
+        let warning = match (&tensor.dims, &tensor.dtype) {
+            (Ok(_), Ok(_)) => None,
+            (Err(_), _) if side == "inputs" => Some(format!("{place} has any shape: the model was saved before it was built for one")),
+            (Err(layer), Ok(_)) => Some(format!("{place} has any shape and the dtype in which its layer computes: {}", through(layer))),
+            (Err(layer), Err(_)) => Some(format!("{place} has any shape and Keras' default dtype, float32: {}", through(layer))),
+            (Ok(_), Err(layer)) => Some(format!("{place} has Keras' default dtype, float32: {}", through(layer))),
+        };
+        warnings.extend(warning);
+        // A contract has no field without a dtype, and Keras computes in this one unless it is told another.
+        let dtype = tensor.dtype.clone().unwrap_or(DataType::Float);
         fields.push(Field::new(&name, dtype, tensor.shape()));
     }
     fields

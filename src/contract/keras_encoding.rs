@@ -50,6 +50,9 @@ fn vocabulary_size(call: &Call) -> Dim {
     if call.arguments.is(&["pad_to_max_tokens"]) {
         return call.arguments.integer(&["max_tokens"]);
     }
+    if let Some(size) = call.arguments.integer(&["vocabulary_size"]) {
+        return Some(size);
+    }
     let words = call.arguments.get(&["vocabulary"])?.as_array()?.len();
     // Words that are not in it have places of their own; the text layer has one for all of them.
     let unknown_words = call.arguments.integer(&["num_oov_indices"]).unwrap_or(1);
@@ -72,7 +75,7 @@ pub(super) fn dtype(call: &Call) -> Option<DataType> {
         // From indices back to words.
         "StringLookup" if call.arguments.is(&["invert"]) => Some(DataType::String),
         "IntegerLookup" | "StringLookup" | "TextVectorization" if indices => Some(DataType::Int64),
-        "Discretization" if indices => Some(own.filter(|dtype| !is_float(*dtype)).unwrap_or(DataType::Int64)),
+        "Discretization" if indices => Some(if call.era < 3 { DataType::Int64 } else { DataType::Int32 }),
         "Hashing" if indices => Some(own.filter(|dtype| !is_float(*dtype)).unwrap_or(DataType::Int64)),
         "IntegerLookup" | "StringLookup" | "TextVectorization" | "Discretization" | "Hashing" => {
             Some(own.filter(|dtype| is_float(*dtype)).unwrap_or(DataType::Float))

@@ -16,11 +16,13 @@ use super::keras::KerasError;
 use super::keras_calls::{Calls, Place};
 use super::keras_layers::{Call, dims, dtype, is_keras_own, present_name};
 use super::keras_model::{Layer, Model, Node};
+use super::keras_operations;
 use super::keras_sequential::{declared, declared_inputs};
-use super::keras_tensor::{Arguments, Dims, Tensor, compute_dtype, dims_of, dtype_of};
+use super::keras_tensor::{Arguments, Dims, RANK_MAX, Tensor, compute_dtype, dims_of, dtype_of};
 
-/// The calls and tensors that are looked at for one model, those of models inside it counted each time; large ones have some thousands.
-const WORK_MAX: u64 = 1_000_000;
+/// The calls, references and dimensions that are looked at for one model, those of models inside it counted each time. Large models take
+/// some ten thousand. It bounds the memory too: what a call gives is kept until its model is done.
+const WORK_MAX: u64 = 500_000;
 
 /// Models in models.
 const NESTING_MAX: usize = 32;
@@ -101,6 +103,7 @@ impl Walk {
     }
 
     fn functional(&mut self, model: &Model, given: Option<&[Tensor]>) -> Result<Ran, KerasError> {
+        self.spend(model.layers.iter().map(Layer::work).sum())?;
         let calls = Calls::of(model, self.era)?;
         let mut values: BTreeMap<Place, Vec<Tensor>> = BTreeMap::new();
         let mut inputs = Vec::new();
@@ -164,10 +167,15 @@ impl Walk {
         }
         let no_node = Node::default();
         let node = layer.nodes.get(place.node).unwrap_or(&no_node);
-        let mut tensors = calls.needed(place).iter().map(|place| self.value(model, calls, values, *place));
-        let inputs: Vec<Tensor> = tensors.by_ref().take(node.tensors.len()).collect();
-        let named = node.named.iter().map(|(name, list)| (*name, tensors.by_ref().take(list.len()).collect())).collect();
-        self.call(layer, node, &inputs, &named)
+        let mut tensors = Vec::new();
+        for needed in calls.needed(place) {
+            let tensor = self.value(model, calls, values, *needed);
+            self.spend(tensor.dims.as_ref().map_or(1, Vec::len))?;
+            tensors.push(tensor);
+        }
+        let mut rest = tensors.split_off(node.tensors.len().min(tensors.len())).into_iter();
+        let named = node.named.iter().map(|(name, list)| (*name, rest.by_ref().take(list.len()).collect())).collect();
+        self.call(layer, node, &tensors, &named)
     }
 
     /// A tensor of a call that was made; what is unknown of it is what Keras 3 says of it where it is used.
@@ -199,7 +207,7 @@ impl Walk {
         let arguments = Arguments(layer.config);
         if let (Some(inner), Some(first)) = (layer.inner.first(), inputs.first()) {
             match class {
-                _ if !is_keras_own(layer) => {}
+                _ if !is_keras_own(layer, self.era) => {}
                 "TimeDistributed" => return self.time_distributed(layer, inner, first),
                 "Bidirectional" => return self.bidirectional(layer, inner, node, inputs),
                 "SpectralNormalization" | "Wrapper" => return self.call(inner, node, inputs, named),
@@ -207,11 +215,18 @@ impl Walk {
             }
         }
         let call = Call { layer, class, arguments, inputs, named, switches: &node.switches, era: self.era };
+        if (!is_keras_own(layer, self.era) || class == "TFOpLambda")
+            && let Some((dims, dtype)) = keras_operations::output(&call, node)
+        {
+            return Ok(vec![typed(dims, Some(dtype), layer)]);
+        }
         let dtype = dtype(&call);
-        let known = if is_keras_own(layer) { dims(&call) } else { None };
+        let known = if is_keras_own(layer, self.era) { dims(&call) } else { None };
+        let known = known.filter(|given| given.iter().all(|dims| dims.len() <= RANK_MAX));
+        self.spend(known.iter().flatten().map(Vec::len).sum())?;
         Ok(match known {
             Some(given) => given.into_iter().map(|dims| typed(dims, dtype, layer)).collect(),
-            None => vec![unknown(&through(layer, inputs), dtype)],
+            None => vec![unknown(&through(layer, inputs.iter().chain(named.values().flatten())), dtype)],
         })
     }
 
@@ -219,7 +234,7 @@ impl Walk {
     fn time_distributed(&mut self, layer: &Layer, inner: &Layer, input: &Tensor) -> Result<Vec<Tensor>, KerasError> {
         let (batch, time, step) = match input.dims.as_deref() {
             Ok([batch, time, rest @ ..]) => (*batch, *time, [&[*batch], rest].concat()),
-            _ => return Ok(vec![unknown(&through(layer, std::slice::from_ref(input)), input.dtype.clone().ok())]),
+            _ => return Ok(vec![unknown(&through(layer, [input]), input.dtype.clone().ok())]),
         };
         let step = Tensor { dims: Ok(step), dtype: input.dtype.clone() };
         let mut given = self.call(inner, &Node::default(), &[step], &BTreeMap::new())?;
@@ -236,11 +251,16 @@ impl Walk {
         let mut given = self.call(inner, node, inputs, &BTreeMap::new())?;
         // States that go in are of no weight for what comes out.
         let states = given.split_off(1.min(given.len()));
+        // Wrappers in wrappers double what they give at each level.
+        self.spend(2 * (given.len() + states.len()))?;
         match layer.config["merge_mode"].as_str() {
             Some("concat") => {
-                for dims in given.iter_mut().filter_map(|tensor| tensor.dims.as_mut().ok()) {
-                    if let Some(Some(last)) = dims.last_mut() {
-                        *last = last.saturating_mul(2);
+                for tensor in &mut given {
+                    let Ok(dims) = &mut tensor.dims else { continue };
+                    let Some(Some(last)) = dims.last_mut() else { continue };
+                    match last.checked_mul(2) {
+                        Some(both) => *last = both,
+                        None => tensor.dims = Err(label(layer)),
                     }
                 }
             }
@@ -257,8 +277,8 @@ pub(super) fn label(layer: &Layer) -> Rc<str> {
 }
 
 /// The layer through which a tensor is unknown: one before this, or this one.
-fn through(layer: &Layer, inputs: &[Tensor]) -> Rc<str> {
-    inputs.iter().find_map(|input| input.dims.as_ref().err().cloned()).unwrap_or_else(|| label(layer))
+fn through<'a>(layer: &Layer, inputs: impl IntoIterator<Item = &'a Tensor>) -> Rc<str> {
+    inputs.into_iter().find_map(|input| input.dims.as_ref().err().cloned()).unwrap_or_else(|| label(layer))
 }
 
 fn typed(dims: Dims, dtype: Option<DataType>, layer: &Layer) -> Tensor {

@@ -64,7 +64,7 @@ fn attributes(storage: Arc<dyn Storage>) -> Result<Saved, KerasError> {
             () if find("PYTABLES_FORMAT_VERSION").is_some() => KerasError::OtherHdf5 { kind: "a PyTables (pandas) file" },
             () if find("_NCProperties").is_some() => KerasError::OtherHdf5 { kind: "a netCDF file" },
             () if find("layer_names").is_some() || find("layer_names0").is_some() => KerasError::WeightsOnly,
-            () if WEIGHT_GROUPS.iter().any(|name| is_there(&name)) => KerasError::WeightsOnly,
+            () if WEIGHT_GROUPS.iter().any(is_there) => KerasError::WeightsOnly,
             () => KerasError::OtherHdf5 { kind: "no Keras model" },
         });
     };

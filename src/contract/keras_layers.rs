@@ -72,11 +72,17 @@ pub(super) fn present_name(class: &str) -> &str {
     }
 }
 
-/// Whether the class is Keras' own: a later config says where its classes are from, and `ops.add` is an `Add` too.
-pub(super) fn is_keras_own(layer: &Layer) -> bool {
+/// Whether the class is a layer of Keras' own.
+///
+/// Since 2.12 a config says where its classes are from; `.h5` files never do. Keras 3 has operations beside the layers, some of the same
+/// name (`ops.average` takes a mean over an axis), and those have neither a dtype nor weights in their config.
+pub(super) fn is_keras_own(layer: &Layer, era: u32) -> bool {
+    if layer.module.is_empty() {
+        return era < 3 || layer.config.get("dtype").is_some() || layer.config.get("trainable").is_some();
+    }
     let packages = ["keras.", "tf_keras.", "tensorflow."];
     let own_package = packages.iter().any(|package| layer.module.starts_with(package));
-    layer.module.is_empty() || own_package && (layer.module.contains("layers") || layer.module.contains("models"))
+    own_package && (layer.module.contains("layers") || layer.module.contains("models"))
 }
 
 /// The dimensions of everything that the layer gives for these inputs.
@@ -165,7 +171,7 @@ fn dense(call: &Call) -> Option<Dims> {
     Some(dims)
 }
 
-/// `abc,cd->abd` with `output_shape=(None, 5)`: what is open in the argument is taken from the input by its letter.
+/// `abc,cd->abd` with `output_shape=(None, 5)`: what is open in the argument comes from the input, by its letter; Keras 3 leaves it open.
 fn einsum_dense(call: &Call) -> Option<Dims> {
     let input = call.dims(0)?;
     let (operands, output) = call.arguments.text(&["equation"])?.split_once("->")?;
@@ -193,7 +199,7 @@ fn einsum_dense(call: &Call) -> Option<Dims> {
     for (index, letter) in output.iter().enumerate() {
         let from = operand.iter().position(|known| known == letter);
         let dim = &mut dims[before + index];
-        if let (None, Some(from)) = (*dim, from) {
+        if let (None, Some(from), ..3) = (*dim, from, call.era) {
             *dim = input[before + from];
         }
     }
@@ -283,16 +289,16 @@ fn keeps_elements(call: &Call) -> bool {
 
 /// The element type of what the layer gives; `None` where nothing tells.
 pub(super) fn dtype(call: &Call) -> Option<DataType> {
-    let first = call.inputs.first().and_then(|input| input.dtype.clone().ok());
     let own = call.arguments.get(&["dtype"]).and_then(compute_dtype);
+    let has_rule = is_keras_own(call.layer, call.era) && (is_elementwise(call.class) || dims(call).is_some());
+    if !has_rule {
+        return own;
+    }
     // Layers take floats in their own type (Keras calls it autocast), and other elements as they come.
-    let computes = own.or(first.filter(|dtype| is_float(*dtype)));
-    if !is_keras_own(call.layer) {
-        return computes;
-    }
+    let first = call.inputs.first().and_then(|input| input.dtype.clone().ok());
+    let computes = own.or(first.filter(|dtype| is_float(*dtype))).unwrap_or(DataType::Float);
     if keeps_elements(call) {
-        return first.filter(|dtype| !is_float(*dtype)).or(computes);
+        return Some(first.filter(|dtype| !is_float(*dtype)).unwrap_or(computes));
     }
-    let has_rule = is_elementwise(call.class) || dims(call).is_some();
-    keras_encoding::dtype(call).or(computes).or(has_rule.then_some(DataType::Float))
+    Some(keras_encoding::dtype(call).unwrap_or(computes))
 }

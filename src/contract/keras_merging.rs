@@ -12,7 +12,7 @@ use super::keras_tensor::{Dim, Dims, Tensor, axis_of, dims_of};
 /// The dimensions of what the layer gives, if it is one of these.
 pub(super) fn dims(call: &Call) -> Option<Vec<Dims>> {
     match call.class {
-        "Add" | "Subtract" | "Multiply" | "Average" | "Maximum" | "Minimum" => Some(vec![broadcast(call)?]),
+        "Add" | "Subtract" | "Multiply" | "Average" | "Maximum" | "Minimum" => Some(vec![broadcast(&inputs(call)?, call.era)?]),
         "Concatenate" => Some(vec![concatenate(call, &["axis"])?]),
         "Dot" => Some(vec![dot(call, &["axes"])?]),
         "Merge" => Some(vec![merge(call)?]),
@@ -30,23 +30,23 @@ fn inputs<'a>(call: &Call<'a>) -> Option<Vec<&'a Dims>> {
 /// Keras 1's one layer for all of it.
 fn merge(call: &Call) -> Option<Dims> {
     match call.arguments.text(&["mode"])? {
-        "sum" | "ave" | "mul" | "max" => broadcast(call),
+        "sum" | "ave" | "mul" | "max" => broadcast(&inputs(call)?, call.era),
         "concat" => concatenate(call, &["concat_axis"]),
         "dot" | "cos" => dot(call, &["dot_axes"]),
         _ => None,
     }
 }
 
-fn broadcast(call: &Call) -> Option<Dims> {
-    let inputs = inputs(call)?;
-    let (first_batch, rest) = inputs[0].split_first()?;
+/// Tensors element by element, each stretched to the others.
+pub(super) fn broadcast(inputs: &[&Dims], era: u32) -> Option<Dims> {
+    let (first_batch, rest) = inputs.first()?.split_first()?;
     let (mut batch, mut dims) = (*first_batch, rest.to_vec());
     for input in &inputs[1..] {
         let (other_batch, other) = input.split_first()?;
         batch = batch.or(*other_batch);
         let (long, short) = if dims.len() >= other.len() { (dims.as_slice(), other) } else { (other, dims.as_slice()) };
         let (free, shared) = long.split_at(long.len() - short.len());
-        let both: Option<Dims> = shared.iter().zip(short).map(|(a, b)| stretched(*a, *b, call.era)).collect();
+        let both: Option<Dims> = shared.iter().zip(short).map(|(a, b)| stretched(*a, *b, era)).collect();
         dims = [free, &both?].concat();
     }
     Some([&[batch], dims.as_slice()].concat())

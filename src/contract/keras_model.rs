@@ -46,6 +46,14 @@ pub(super) struct Layer<'a> {
     pub(super) inner: Vec<Layer<'a>>,
 }
 
+impl Layer<'_> {
+    /// What it costs to look at its calls once.
+    pub(super) fn work(&self) -> usize {
+        let references = |node: &Node| 1 + node.tensors.len() + node.named.values().map(Vec::len).sum::<usize>();
+        1 + self.nodes.iter().map(references).sum::<usize>()
+    }
+}
+
 /// One call of a layer.
 #[derive(Debug, Default)]
 pub(super) struct Node<'a> {
@@ -55,6 +63,8 @@ pub(super) struct Node<'a> {
     pub(super) named: BTreeMap<&'a str, Vec<Reference>>,
     /// Named arguments that are switched on.
     pub(super) switches: Vec<&'a str>,
+    /// Whether lists of numbers are among the arguments, which may have any shape.
+    pub(super) has_lists: bool,
 }
 
 /// A tensor, as another call names it.
@@ -134,10 +144,14 @@ fn node<'a>(call: &'a Value, layer: &str) -> Result<Node<'a>, KerasError> {
     match call.get("args").zip(call.get("kwargs")) {
         Some((arguments, named)) if call.is_object() => {
             collect(arguments, layer, true, &mut node.tensors, None)?;
+            let is_list = |argument: &Value| argument.is_array() || argument.is_object() && argument["class_name"] != "__keras_tensor__";
+            node.has_lists = arguments.as_array().into_iter().flatten().any(is_list);
             name_arguments(named, layer, true, &mut node)?;
         }
         _ => {
             let mut named = None;
+            // `2 - x`, of which the 2 is `["_CONSTANT_VALUE", -1, 2.0]`.
+            node.has_lists = call[0] == "_CONSTANT_VALUE" && !call[2].is_number() || call[0][0] == "_CONSTANT_VALUE";
             collect(call, layer, false, &mut node.tensors, Some(&mut named))?;
             if let Some(named) = named {
                 name_arguments(named, layer, false, &mut node)?;
@@ -155,6 +169,7 @@ fn name_arguments<'a>(named: &'a Value, layer: &str, in_arguments: bool, node: &
         }
         let mut tensors = Vec::new();
         collect(value, layer, in_arguments, &mut tensors, None)?;
+        node.has_lists |= tensors.is_empty() && (value.is_array() || value.is_object());
         if !tensors.is_empty() {
             node.named.insert(name, tensors);
         }

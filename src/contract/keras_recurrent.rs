@@ -20,8 +20,8 @@ pub(super) fn dims(call: &Call) -> Option<Vec<Dims>> {
             (units.clone(), vec![units; if call.class == "LSTM" { 2 } else { 1 }])
         }
         "RNN" => {
-            let states: Vec<Dims> = states(call.layer.inner.first()?)?;
-            (output(call.layer.inner.first()?)?, states)
+            let states: Vec<Dims> = states(call.layer.inner.first()?, call.era)?;
+            (output(call.layer.inner.first()?, call.era)?, states)
         }
         "ConvLSTM1D" | "ConvLSTM2D" | "ConvLSTM3D" => {
             let step = convolution(call, &[&input[..1], input.get(2..)?].concat(), axes_in(call.class)?)?;
@@ -42,18 +42,18 @@ pub(super) fn dims(call: &Call) -> Option<Vec<Dims>> {
 }
 
 /// What a cell gives in a step: of stacked ones, what the last gives.
-fn output(cell: &Layer) -> Option<Dims> {
+fn output(cell: &Layer, era: u32) -> Option<Dims> {
     match cell.class {
-        "StackedRNNCells" => output(cell.inner.last()?),
-        _ => states(cell)?.into_iter().next(),
+        "StackedRNNCells" => output(cell.inner.last()?, era),
+        _ => states(cell, era)?.into_iter().next(),
     }
 }
 
-fn states(cell: &Layer) -> Option<Vec<Dims>> {
+fn states(cell: &Layer, era: u32) -> Option<Vec<Dims>> {
     let count = match cell.class {
-        _ if !is_keras_own(cell) => return None,
+        _ if !is_keras_own(cell, era) => return None,
         "StackedRNNCells" => {
-            let all: Option<Vec<Vec<Dims>>> = cell.inner.iter().map(states).collect();
+            let all: Option<Vec<Vec<Dims>>> = cell.inner.iter().map(|cell| states(cell, era)).collect();
             return all.map(|all| all.concat());
         }
         "LSTMCell" => 2,

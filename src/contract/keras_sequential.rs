@@ -5,7 +5,7 @@
 //!
 //! What must stay true: the names are those by which Keras feeds the loaded model.
 
-use serde_json::Value;
+use std::collections::BTreeMap;
 
 use super::contract::shown;
 use super::dtype::DataType;
@@ -20,7 +20,7 @@ const DESCENT_MAX: usize = 32;
 /// The tensor that an input layer stands for.
 pub(super) fn declared(layer: &Layer) -> Result<Tensor, KerasError> {
     let dims = shape(layer).ok_or_else(|| label(layer));
-    let dtype = match Arguments(layer.config).get(&["dtype"]) {
+    let dtype = match Arguments(layer.config).get(&["input_dtype", "dtype"]) {
         None => DataType::Float,
         Some(value) => layer_dtype(layer).ok_or_else(|| KerasError::Dtype {
             layer: shown(layer.name),
@@ -50,8 +50,8 @@ pub(super) fn declared_inputs(model: &Model, era: u32, depth: usize) -> Result<V
         return Err(KerasError::TooDeep);
     }
     if let Some(ends) = &model.ends {
-        let layer = |name: &str| model.layers.iter().find(|layer| layer.name == name);
-        let inputs = ends.inputs.iter().filter_map(|reference| layer(&reference.layer));
+        let layers: BTreeMap<&str, &Layer> = model.layers.iter().map(|layer| (layer.name, layer)).collect();
+        let inputs = ends.inputs.iter().filter_map(|reference| layers.get(reference.layer.as_str()));
         return inputs.map(|layer| Ok((layer.name.to_owned(), declared(layer)?))).collect();
     }
     let Some(first) = model.layers.first() else { return Err(KerasError::NoLayers { model: shown(model.name) }) };
@@ -68,46 +68,30 @@ pub(super) fn declared_inputs(model: &Model, era: u32, depth: usize) -> Result<V
         None if first.class == "Merge" => {
             let branches = first.inner.iter().filter_map(|branch| branch.model.as_ref());
             let inputs: Result<Vec<Vec<Named>>, KerasError> = branches.map(|model| declared_inputs(model, era, depth + 1)).collect();
-            return inputs.map(|inputs| inputs.concat());
+            return inputs.map(|inputs| numbered(inputs.concat()));
         }
         None => {}
     }
     let built = model.build_input_shape.and_then(|value| dims_of(value).filter(|_| !value.is_null()));
     let dims = shape(first).or(built).ok_or_else(|| label(first));
-    let name = format!("{}_input", first.name);
+    let name = match era {
+        // Keras 1 names it for the class, and counts.
+        ..2 => format!("{}_input_1", first.class.to_ascii_lowercase()),
+        _ => format!("{}_input", first.name),
+    };
     Ok(vec![(name, Tensor { dims, dtype: layer_dtype(first).map_or(Ok(DataType::Float), Ok) })])
 }
 
-/// The text of a config's JSON as JSON has it: Python also writes `NaN`, `Infinity` and `-Infinity`, which become null.
-///
-/// None of them is a number that a shape hangs on.
-pub(super) fn without_python_numbers(text: &[u8]) -> Vec<u8> {
-    let mut plain = Vec::with_capacity(text.len());
-    let (mut rest, mut in_string) = (text, false);
-    while let Some((&byte, after)) = rest.split_first() {
-        if in_string && byte == b'\\' {
-            let (escape, after) = rest.split_at(rest.len().min(2));
-            plain.extend_from_slice(escape);
-            rest = after;
-            continue;
+/// The inputs of several models side by side: in Keras 1 each name that it makes has the next number.
+fn numbered(inputs: Vec<Named>) -> Vec<Named> {
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    let next = |(name, tensor): Named| match name.strip_suffix("_1") {
+        None => (name, tensor),
+        Some(stem) => {
+            let count = counts.entry(stem.to_owned()).or_insert(0);
+            *count += 1;
+            (format!("{stem}_{count}"), tensor)
         }
-        in_string ^= byte == b'"';
-        let word = [&b"NaN"[..], b"-Infinity", b"Infinity"].into_iter().find(|word| !in_string && rest.starts_with(word));
-        match word {
-            Some(word) => {
-                plain.extend_from_slice(b"null");
-                rest = &rest[word.len()..];
-            }
-            None => {
-                plain.push(byte);
-                rest = after;
-            }
-        }
-    }
-    plain
-}
-
-/// The value of a config's text.
-pub(super) fn parse(text: &[u8]) -> Result<Value, serde_json::Error> {
-    serde_json::from_slice(text).or_else(|_| serde_json::from_slice(&without_python_numbers(text)))
+    };
+    inputs.into_iter().map(next).collect()
 }

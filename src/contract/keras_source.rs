@@ -70,6 +70,37 @@ fn member<R: Read + Seek>(archive: &mut ZipArchive<R>, name: &'static str, bytes
     Ok(Some(content))
 }
 
+/// The text of a config's JSON as JSON has it: Python also writes `NaN`, `Infinity` and `-Infinity`, which become null.
+///
+/// None of them is a number that a shape hangs on.
+fn without_python_numbers(text: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::with_capacity(text.len());
+    let (mut rest, mut in_string) = (text, false);
+    while let Some((&byte, after)) = rest.split_first() {
+        if in_string && byte == b'\\' {
+            let (escape, after) = rest.split_at(rest.len().min(2));
+            plain.extend_from_slice(escape);
+            rest = after;
+            continue;
+        }
+        in_string ^= byte == b'"';
+        let word = [&b"NaN"[..], b"-Infinity", b"Infinity"].into_iter().find(|word| !in_string && rest.starts_with(word));
+        let Some(word) = word else {
+            plain.push(byte);
+            rest = after;
+            continue;
+        };
+        plain.extend_from_slice(b"null");
+        rest = &rest[word.len()..];
+    }
+    plain
+}
+
+/// The value of a config's text.
+pub(super) fn parse(text: &[u8]) -> Result<Value, serde_json::Error> {
+    serde_json::from_slice(text).or_else(|_| serde_json::from_slice(&without_python_numbers(text)))
+}
+
 /// A source that ends when what may be read of it has been read.
 struct Counted<R> {
     source: R,

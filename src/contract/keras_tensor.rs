@@ -18,8 +18,8 @@ pub(super) type Dim = Option<i64>;
 /// The dimensions of a tensor, the batch first.
 pub(super) type Dims = Vec<Dim>;
 
-/// TensorFlow's own bound on dimensions; a config can write any number of them.
-const RANK_MAX: usize = 254;
+/// numpy's bound on dimensions; a config can write any number of them, and add one a layer.
+pub(super) const RANK_MAX: usize = 64;
 
 /// A tensor of the model, as far as its config tells.
 #[derive(Clone, Debug)]
@@ -31,10 +31,6 @@ pub(super) struct Tensor {
 }
 
 impl Tensor {
-    pub(super) fn new(dims: Dims, dtype: DataType) -> Tensor {
-        Tensor { dims: Ok(dims), dtype: Ok(dtype) }
-    }
-
     /// The shape as a contract has it.
     pub(super) fn shape(&self) -> Shape {
         let sizes = |dims: &Dims| Shape::of(&dims.iter().map(|dim| dim.unwrap_or(-1)).collect::<Vec<i64>>());

@@ -8,16 +8,22 @@
 use std::io::{Read, Seek};
 
 use super::contract::{Dimension, FIELD_DEPTH_MAX, Shape};
+use super::file_kind;
 use super::reading::Reading;
 use super::saved_model_meta::{self, Encoding, MetaGraph, SavedModelError, SignatureInfo, Tags, TensorInfo};
 use super::walker::{Span, WalkError, Walker};
 
 /// The contract in the `saved_model.pb` that `source` holds in its first `size_bytes`: that of the meta graph with these tags, or of
 /// the one that is served.
-pub fn read<R: Read + Seek>(source: R, size_bytes: u64, tags: &Tags) -> Result<Reading, SavedModelError> {
-    if size_bytes == 0 {
-        return Err(SavedModelError::Empty);
-    }
+pub fn read<R: Read + Seek>(mut source: R, size_bytes: u64, tags: &Tags) -> Result<Reading, SavedModelError> {
+    let reading = read_model(&mut source, size_bytes).and_then(|meta_graphs| saved_model_meta::reading(&meta_graphs, tags));
+    reading.map_err(|error| match error.is_of_the_form().then(|| file_kind::tell(&mut source, size_bytes)).flatten() {
+        Some(kind) => SavedModelError::OtherFile { kind },
+        None => error,
+    })
+}
+
+fn read_model<R: Read + Seek>(source: R, size_bytes: u64) -> Result<Vec<MetaGraph>, SavedModelError> {
     let mut walker = Walker::new(source, size_bytes)?;
     let mut meta_graphs = Vec::new();
     let mut saved_model = walker.whole();
@@ -26,7 +32,7 @@ pub fn read<R: Read + Seek>(source: R, size_bytes: u64, tags: &Tags) -> Result<R
             meta_graphs.push(read_meta_graph(&mut walker, found.bytes()?)?);
         }
     }
-    saved_model_meta::reading(&meta_graphs, tags)
+    Ok(meta_graphs)
 }
 
 fn read_meta_graph<R: Read + Seek>(walker: &mut Walker<R>, mut span: Span) -> Result<MetaGraph, WalkError> {

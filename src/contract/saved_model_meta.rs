@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::contract::{Contract, ContractError, Field, FieldKind, Shape, Signature, shown};
 use super::dtype::{DataType, Profile};
+use super::file_kind::FileKind;
 use super::reading::Reading;
 use super::text_tokens::TextWalkError;
 use super::walker::WalkError;
@@ -43,10 +44,13 @@ const REFERENCES: i32 = 100;
 /// Why no contract can be read from a SavedModel.
 #[derive(Debug, thiserror::Error)]
 pub enum SavedModelError {
-    /// A copy that came to nothing.
-    #[error("the file is empty")]
-    Empty,
-    /// Cut, damaged, or another kind of file.
+    /// Not what its name says.
+    #[error("the file is {kind}, not a SavedModel")]
+    OtherFile {
+        /// What it is.
+        kind: FileKind,
+    },
+    /// Cut, damaged, or a kind of file that nobody knows.
     #[error("the file is not a readable SavedModel")]
     Unreadable(#[from] WalkError),
     /// The same of the text form.
@@ -106,10 +110,12 @@ impl Failure for SavedModelError {
     }
 
     fn remedy(&self) -> Option<String> {
+        let again = "save the model again, or copy it again in full";
         let remedy = match self {
+            SavedModelError::OtherFile { kind } => kind.remedy().unwrap_or(again),
             SavedModelError::Unreadable(WalkError::Io { .. }) | SavedModelError::Text(TextWalkError::Io { .. }) => return None,
-            SavedModelError::Empty => "copy it again in full",
-            SavedModelError::Unreadable(_) | SavedModelError::NoMetaGraph => "save the model again, or copy it again in full",
+            SavedModelError::Unreadable(WalkError::TooManyFields { .. } | WalkError::TooMuchText { .. }) => "add a contract.prototxt",
+            SavedModelError::Unreadable(_) | SavedModelError::NoMetaGraph => again,
             SavedModelError::Text(_) => "save the model again, or correct the text at that place",
             SavedModelError::NoSuchTags { .. } => {
                 "give all tags of one of them and no other, as `--tag serve --tag gpu` or `--tag serve,gpu`"
@@ -119,6 +125,13 @@ impl Failure for SavedModelError {
             _ => "add a contract.prototxt",
         };
         Some(remedy.to_owned())
+    }
+}
+
+impl SavedModelError {
+    /// Whether what the file is instead would say more than this does.
+    pub(super) fn is_of_the_form(&self) -> bool {
+        matches!(self, SavedModelError::Unreadable(_) | SavedModelError::Text(_) | SavedModelError::NoMetaGraph)
     }
 }
 

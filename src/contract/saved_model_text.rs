@@ -6,23 +6,32 @@
 //!
 //! What must stay true: both forms of one model give the same contract; memory does not grow with the text.
 
-use std::io::Read;
+use std::io::{Read, Seek, SeekFrom};
 
 use super::contract::{Dimension, Shape};
+use super::file_kind::{self, FileKind};
 use super::reading::Reading;
 use super::saved_model_meta::{self, Encoding, MetaGraph, SavedModelError, SignatureInfo, Tags, TensorInfo, dtype_number};
 use super::text_tokens::TextWalkError;
 use super::text_walker::TextWalker;
+use super::walker::WalkError;
 
 /// The file's name, by which TensorFlow finds it.
 pub const FILE: &str = "saved_model.pbtxt";
 
 /// The contract in the `saved_model.pbtxt` that `source` holds in its first `size_bytes`: that of the meta graph with these tags, or of
 /// the one that is served.
-pub fn read<R: Read>(source: R, size_bytes: u64, tags: &Tags) -> Result<Reading, SavedModelError> {
-    if size_bytes == 0 {
-        return Err(SavedModelError::Empty);
-    }
+pub fn read<R: Read + Seek>(mut source: R, size_bytes: u64, tags: &Tags) -> Result<Reading, SavedModelError> {
+    let reading = read_model(&mut source, size_bytes).and_then(|meta_graphs| saved_model_meta::reading(&meta_graphs, tags));
+    reading.map_err(|error| match error.is_of_the_form().then(|| file_kind::tell(&mut source, size_bytes)).flatten() {
+        // That it is text is no news, and the place in it says more.
+        Some(FileKind::Text { .. }) | None => error,
+        Some(kind) => SavedModelError::OtherFile { kind },
+    })
+}
+
+fn read_model<R: Read + Seek>(mut source: R, size_bytes: u64) -> Result<Vec<MetaGraph>, SavedModelError> {
+    source.seek(SeekFrom::Start(0)).map_err(|source| WalkError::Io { offset: 0, source })?;
     let mut walker = TextWalker::new(source, size_bytes, FILE);
     let mut meta_graphs = Vec::new();
     let saved_model = walker.whole();
@@ -31,7 +40,7 @@ pub fn read<R: Read>(source: R, size_bytes: u64, tags: &Tags) -> Result<Reading,
             meta_graphs.push(read_meta_graph(&mut walker)?);
         }
     }
-    saved_model_meta::reading(&meta_graphs, tags)
+    Ok(meta_graphs)
 }
 
 fn read_meta_graph<R: Read>(walker: &mut TextWalker<R>) -> Result<MetaGraph, TextWalkError> {

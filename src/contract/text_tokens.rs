@@ -66,7 +66,7 @@ impl<R: Read> TextTokens<R> {
     }
 
     /// Passes every byte up to the first that is not `wanted`.
-    pub(super) fn pass_while(&mut self, wanted: impl Fn(u8) -> bool) -> Result<(), TextWalkError> {
+    pub(super) fn pass_while(&mut self, wanted: impl FnMut(u8) -> bool) -> Result<(), TextWalkError> {
         self.source.pass_while(wanted).map_err(|source| self.unreadable(source))
     }
 
@@ -86,17 +86,16 @@ impl<R: Read> TextTokens<R> {
     /// Passes the string that begins here.
     pub(super) fn pass_string(&mut self, quote: u8) -> Result<(), TextWalkError> {
         self.pass();
-        loop {
-            self.pass_while(|byte| byte != quote && byte != b'\\' && byte != b'\n')?;
-            let byte = self.in_string(quote)?;
-            self.pass();
-            if byte == quote {
-                return Ok(());
-            }
-            // What a backslash escapes ends nothing.
-            self.in_string(quote)?;
-            self.pass();
-        }
+        let mut escaped = false;
+        self.pass_while(|byte| {
+            // What a backslash escapes ends nothing, but a line's end ends everything.
+            let goes_on = byte != b'\n' && (escaped || byte != quote);
+            escaped = !escaped && byte == b'\\';
+            goes_on
+        })?;
+        self.in_string(quote)?;
+        self.pass();
+        Ok(())
     }
 
     /// Adds the string that begins here to `bytes`.

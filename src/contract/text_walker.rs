@@ -178,12 +178,11 @@ impl<R: Read> TextWalker<R> {
             name.push(']');
             return Ok(name);
         }
-        self.tokens.word(&mut name, |byte| byte.is_ascii_alphanumeric() || byte == b'_')?;
-        if name.is_empty() || name.starts_with(|c: char| c.is_ascii_digit()) {
-            Err(self.tokens.expected("a field's name"))
-        } else {
-            Ok(name)
+        if !self.tokens.token()?.is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_') {
+            return Err(self.tokens.expected("a field's name"));
         }
+        self.tokens.word(&mut name, |byte| byte.is_ascii_alphanumeric() || byte == b'_')?;
+        Ok(name)
     }
 
     /// What stands between a name and its value; false when the value is a list of nothing.

@@ -109,7 +109,7 @@ impl Destination {
             Destination::Layout { layout, .. } => Ok(layout.has_blob(digest)?),
             Destination::OciArchive { archive, .. } => Ok(archive.has_blob(digest)),
             Destination::DockerArchive(archive) => Ok(archive.has_blob(digest)),
-            Destination::Store { store, .. } => Ok(store.has(digest)),
+            Destination::Store { store, .. } => Ok(store.renew(digest)?),
         }
     }
 
@@ -182,7 +182,7 @@ fn is_content(store: &Store, recipe: &Recipe) -> bool {
 
 fn finish_in_store(store: &Store, repository: &str, set: &ImageSet, tag: Option<&str>) -> Result<(), StoreError> {
     for layer in set.images.iter().flat_map(|image| &image.layers) {
-        if !store.has(&layer.descriptor.digest) {
+        if !store.renew(&layer.descriptor.digest)? {
             return Err(StoreError::Missing(layer.descriptor.digest));
         }
     }

@@ -6,8 +6,8 @@
 //!
 //! What must stay true: either the bytes are those of the recipe, or the read ends in a [`RenderError`]. A file is compared with its
 //! stamp after it is opened and again after its last byte, so one that changes while it is read never gets into an image unseen.
-//! A file with the empty stamp (`Stamp::default()`) is one that nobody writes to, in our own store: there the size is what is compared. Its times
-//! change when it gets another name or is used again.
+//! A file with the empty stamp (`Stamp::default()`) is one that nobody changes, in our own store: there only the size is compared, since its
+//! times are renewed by whoever finds it there (`store_use.rs`).
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
@@ -312,24 +312,23 @@ impl OpenFile {
         if !metadata.is_file() {
             return Err(changed(path, "it is no longer a regular file".to_owned()));
         }
-        let now = stamp(&metadata);
-        let expected = if self.is_ours() { now } else { self.local.stamp };
-        compare(path, (self.size_bytes, expected), (metadata.len(), now))?;
+        let now = self.compared(&metadata);
+        compare(path, (self.size_bytes, self.local.stamp), (metadata.len(), now))?;
         if self.at > 0 {
             file.seek(SeekFrom::Start(self.at)).map_err(|source| unreadable(path, source))?;
         }
         Ok((file, now))
     }
 
-    fn is_ours(&self) -> bool {
-        self.local.stamp == Stamp::default()
+    /// What of a file is compared beside its size.
+    fn compared(&self, metadata: &std::fs::Metadata) -> Stamp {
+        if self.local.stamp == Stamp::default() { Stamp::default() } else { stamp(metadata) }
     }
 
     fn check_at_end(&mut self) -> Result<(), RenderError> {
         let Some((file, opened)) = self.opened.as_ref().filter(|_| !self.checked_at_end) else { return Ok(()) };
         let metadata = file.metadata().map_err(|source| unreadable(&self.local.path, source))?;
-        let now = if self.is_ours() { *opened } else { stamp(&metadata) };
-        compare(&self.local.path, (self.size_bytes, *opened), (metadata.len(), now))?;
+        compare(&self.local.path, (self.size_bytes, *opened), (metadata.len(), self.compared(&metadata)))?;
         self.checked_at_end = true;
         Ok(())
     }

@@ -7,13 +7,17 @@
 //!   recipes/<hex>            layers that exist as recipes over content: named by the digest of the tar
 //!   repositories/<name>/_tags/<tag>         a digest, as text
 //!   repositories/<name>/_manifests/<hex>    the media type, as text; the bytes are a blob
+//!   repositories/<name>/_kept/<tag>         a digest, as text: the tag is a model's version and stays as it is
+//!   repositories/<name>/_blobs/<hex>        empty: the blob can be had from this repository
+//!   repositories/<name>/_referrers/<hex of the subject>/<hex>    the descriptor of a manifest about the subject
 //!   uploads/                 what is on its way: sessions, temporary files, staging folders
+//!   use.lock                 who uses and who removes (`store_use.rs`)
 //! ```
 //!
 //! (`_tags` because no component of a repository's name begins with `_`: the repository `a/tags/x` and the tag `x` of `a` would be one path.)
 //! A digest is answered by its blob or by its recipe. Any number of processes may work in one store: everything appears by an atomic
-//! rename under the name of its content, so two that write the same thing write the same file. What is not referenced any more is not
-//! removed here; that needs the catalog as well.
+//! rename under the name of its content, so two that write the same thing write the same file. What nothing refers to any more is removed by
+//! `build/collect.rs`, which knows the catalog as well; whoever finds that something is here already renews it, so that it stays (`store_use.rs`).
 //!
 //! What must stay true: a file in `content/` or `blobs/` has the bytes that its name says, since it was hashed on its way in; and no
 //! name from outside becomes a path before it has been checked.
@@ -26,6 +30,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use super::render::{RenderError, Renderer};
+use super::store_use::LOCK;
 use super::verified::CopyError;
 use crate::fault::{Failure, Fault};
 use crate::oci::digest::{Digest, Hasher};
@@ -130,6 +135,16 @@ pub enum StoreError {
         /// The tag.
         tag: String,
     },
+    /// A blob that a manifest of the repository names.
+    #[error("{digest} is part of {manifest} in `{repository}`")]
+    InUse {
+        /// The repository.
+        repository: String,
+        /// The blob.
+        digest: Digest,
+        /// Who names it.
+        manifest: Digest,
+    },
     /// There is no such upload.
     #[error("there is no upload `{}`", .0.escape_debug())]
     NoUpload(String),
@@ -152,7 +167,7 @@ impl Failure for StoreError {
             StoreError::Copy(error) => error.fault(),
             StoreError::Render(error) => error.fault(),
             StoreError::Missing(_) | StoreError::NoUpload(_) | StoreError::Range { .. } => Fault::Missing,
-            StoreError::Busy(_) | StoreError::Kept { .. } => Fault::Conflict,
+            StoreError::Busy(_) | StoreError::Kept { .. } | StoreError::InUse { .. } => Fault::Conflict,
             StoreError::TooLarge { .. } => Fault::TooLarge,
         }
     }
@@ -162,6 +177,7 @@ impl Failure for StoreError {
             StoreError::Render(error) => error.remedy(),
             StoreError::Copy(error) => error.remedy(),
             StoreError::Kept { .. } => Some("use another tag, or upload the model: that makes the next version".to_owned()),
+            StoreError::InUse { manifest, .. } => Some(format!("delete manifest {manifest} first")),
             StoreError::Disk { source, .. } if source.kind() == io::ErrorKind::StorageFull => Some("make room on that disk".to_owned()),
             _ => None,
         }
@@ -181,6 +197,8 @@ impl Store {
             fs::create_dir_all(&path).map_err(failed("create", &path))?;
         }
         let root = fs::canonicalize(root).map_err(failed("open", root))?;
+        let lock = root.join(LOCK);
+        File::options().create(true).append(true).open(&lock).map_err(failed("create", &lock))?;
         Ok(Store { root, recipes: Mutex::default(), hashers: Mutex::default() })
     }
 
@@ -209,7 +227,7 @@ impl Store {
         self.root.join("uploads")
     }
 
-    /// Whether the store can answer `digest`, as a blob or as a recipe.
+    /// Whether the store can answer `digest`, as a blob or as a recipe. Who relies on it later uses [`Store::renew`].
     pub fn has(&self, digest: &Digest) -> bool {
         self.blob_path(digest).is_file() || self.recipe_path(digest).is_file()
     }
@@ -281,6 +299,11 @@ impl Store {
         }
         kept.push((*digest, recipe.clone()));
         Ok(Some(recipe))
+    }
+
+    /// Forgets the parsed recipes whose files have been removed.
+    pub(super) fn forget_recipes(&self) {
+        self.recipes.lock().unwrap_or_else(std::sync::PoisonError::into_inner).retain(|(digest, _)| self.recipe_path(digest).is_file());
     }
 }
 

@@ -10,6 +10,7 @@ use tempfile::NamedTempFile;
 
 use super::atomic::{self, Existing};
 use super::store::{Store, StoreError, failed};
+use super::store_use::renew_file;
 use super::verified::{CopyError, copy};
 use crate::oci::digest::{Digest, Hasher};
 use crate::oci::image::{LayerSource, SealedLayer};
@@ -64,9 +65,11 @@ impl Store {
     pub fn put_bytes(&self, bytes: &[u8]) -> Result<Digest, StoreError> {
         let digest = Digest::of(bytes);
         let path = self.blob_path(&digest);
-        if fs::metadata(&path).is_ok_and(|metadata| metadata.len() == bytes.len() as u64) {
+        let using = self.using()?;
+        if fs::metadata(&path).is_ok_and(|metadata| metadata.len() == bytes.len() as u64) && renew_file(&path)? {
             return Ok(digest);
         }
+        drop(using);
         let mut writer = self.blob_writer()?;
         writer.write_all(bytes).map_err(failed("write", &path))?;
         writer.commit(Some(digest))
@@ -91,7 +94,7 @@ impl Store {
                 let descriptor = Descriptor::new("", layer.digest, layer.size_bytes);
                 self.put_blob(&descriptor, &mut file)
             }
-            LayerSource::Elsewhere | LayerSource::Remake(..) if self.has(&layer.digest) => Ok(()),
+            LayerSource::Elsewhere | LayerSource::Remake(..) if self.renew(&layer.digest)? => Ok(()),
             LayerSource::Elsewhere | LayerSource::Remake(..) => Err(StoreError::Missing(layer.digest)),
         }
     }
@@ -99,9 +102,13 @@ impl Store {
     /// Gives a finished file its name among the blobs.
     pub(super) fn publish_blob(&self, file: NamedTempFile, digest: Digest, size_bytes: u64) -> Result<(), StoreError> {
         let path = self.blob_path(&digest);
+        // The long part of publishing, before anybody has to wait for it.
+        file.as_file().sync_data().map_err(failed("flush", &path))?;
+        let _using = self.using()?;
         // One that is there has been hashed on its way in; its size tells whether a disk has lost some of it since.
         let whole = fs::metadata(&path).is_ok_and(|metadata| metadata.len() == size_bytes);
         let existing = if whole { Existing::Keep } else { Existing::Replace };
-        atomic::publish(file, &path, existing).map_err(failed("write", &path))
+        atomic::publish(file, &path, existing).map_err(failed("write", &path))?;
+        renew_file(&path).map(|_| ())
     }
 }

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::atomic;
 use super::store::{Store, StoreError, failed};
+use super::store_use::renew_file;
 use crate::model::tree::Tree;
 use crate::oci::digest::Digest;
 use crate::oci::layer::{Content, Entry, EntryKind, LocalFile, Recipe, Stamp};
@@ -68,6 +69,7 @@ impl Store {
             }
         }
         self.flush(staged.keys())?;
+        let using = self.using()?;
         for (path, (digest, size_bytes)) in &staged {
             if **path == self.blob_path(digest) {
                 self.name_blob_as_content(digest)?;
@@ -75,6 +77,7 @@ impl Store {
                 self.adopt_file(path, digest, *size_bytes)?;
             }
         }
+        drop(using);
         let folder = self.root().join("content");
         atomic::flush_folder(&folder).map_err(failed("flush", &folder))?;
         let mut adopted = Tree::new();
@@ -118,7 +121,7 @@ impl Store {
         match moved {
             Ok(()) => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                if fs::metadata(&path).is_ok_and(|metadata| metadata.len() == size_bytes) {
+                if fs::metadata(&path).is_ok_and(|metadata| metadata.len() == size_bytes) && renew_file(&path)? {
                     return fs::remove_file(staged).map_err(failed("remove", staged));
                 }
                 fs::rename(staged, &path).map_err(failed("replace", &path))
@@ -133,6 +136,7 @@ impl Store {
 
     /// Keeps a tree as a document; every file must be in the store (see [`Store::adopt`]) or in the tree itself.
     pub fn put_tree(&self, tree: &Tree) -> Result<Digest, StoreError> {
+        let _using = self.using()?;
         let nodes = tree.nodes().map(|(path, node)| self.stored(path, node)).collect::<Result<_, _>>()?;
         self.put_bytes(&json(&StoredTree { nodes }))
     }
@@ -149,10 +153,30 @@ impl Store {
         Ok(tree)
     }
 
+    /// The contents that a tree document names; `None` where the document is not here.
+    pub fn contents_of_tree(&self, digest: &Digest) -> Result<Option<Vec<Digest>>, StoreError> {
+        let Some(bytes) = self.read(digest, DOCUMENT_BYTES_MAX)? else { return Ok(None) };
+        let stored: StoredTree = parse(&bytes, self.blob_path(digest))?;
+        Ok(Some(stored.nodes.into_iter().filter_map(|entry| Some(entry.file?.digest)).collect()))
+    }
+
+    /// The contents that a stored recipe names; `None` where the recipe is not here.
+    pub fn contents_of_recipe(&self, digest: &Digest) -> Result<Option<Vec<Digest>>, StoreError> {
+        let path = self.recipe_path(digest);
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(failed("read", &path)(error)),
+        };
+        let stored: StoredRecipe = parse(&bytes, path)?;
+        Ok(Some(stored.entries.into_iter().filter_map(|entry| Some(entry.file?.digest)).collect()))
+    }
+
     /// Keeps a layer as a recipe under the digest of its tar, which the caller has computed (`seal.rs`).
     pub fn put_recipe(&self, digest: &Digest, recipe: &Recipe) -> Result<(), StoreError> {
         let path = self.recipe_path(digest);
-        if path.is_file() {
+        let _using = self.using()?;
+        if renew_file(&path)? {
             return Ok(());
         }
         let entries = recipe.entries().iter().map(|entry| self.stored(&entry.path, &entry.kind)).collect::<Result<_, _>>()?;
@@ -180,7 +204,7 @@ impl Store {
             Content::Inline(bytes) => self.put_content(bytes)?,
             Content::Local(file) => {
                 let digest = file.digest.ok_or_else(|| StoreError::Unhashed(file.path.clone()))?;
-                if !self.content_path(&digest).is_file() {
+                if !renew_file(&self.content_path(&digest))? {
                     return Err(StoreError::Missing(digest));
                 }
                 digest
@@ -204,7 +228,7 @@ impl Store {
     fn put_content(&self, bytes: &[u8]) -> Result<Digest, StoreError> {
         let digest = Digest::of(bytes);
         let path = self.content_path(&digest);
-        if fs::metadata(&path).is_ok_and(|metadata| metadata.len() == bytes.len() as u64) {
+        if fs::metadata(&path).is_ok_and(|metadata| metadata.len() == bytes.len() as u64) && renew_file(&path)? {
             return Ok(digest);
         }
         self.write(&path, bytes)?;

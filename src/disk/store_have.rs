@@ -4,17 +4,19 @@
 //! a file that somebody has pushed as an artifact of any kind need not come again. Such a blob becomes content by a second name for the same bytes. It
 //! stays a blob as well, since an image may name it; which of the two names goes when is the collector's business.
 //!
+//! What is found counts as used now, so that whoever holds a staging folder meanwhile keeps it (`store_use.rs`).
+//!
 //! What must stay true: a digest is believed because the store has hashed those bytes itself, a size because it is that of the file; what the list says
 //! of either decides nothing.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::atomic::{self, Existing};
 use super::store::{Store, StoreError, failed};
+use super::store_use::renew_file;
 use crate::model::tree::Tree;
 use crate::oci::digest::Digest;
 use crate::oci::layer::{Content, EntryKind, LocalFile, Stamp};
@@ -50,7 +52,12 @@ impl Store {
 
     fn find_content(&self, digest: &Digest, expected_bytes: u64) -> Result<Option<Content>, StoreError> {
         for path in [self.content_path(digest), self.blob_path(digest)] {
-            let Some(found_bytes) = size_of(&path)? else { continue };
+            let using = self.using()?;
+            if !renew_file(&path)? {
+                continue;
+            }
+            let found_bytes = fs::metadata(&path).map_err(failed("look at", &path))?.len();
+            drop(using);
             if found_bytes != expected_bytes {
                 return Err(StoreError::Size { digest: *digest, expected_bytes, found_bytes });
             }
@@ -77,17 +84,10 @@ impl Store {
     }
 }
 
-fn size_of(path: &PathBuf) -> Result<Option<u64>, StoreError> {
-    match fs::metadata(path) {
-        Ok(metadata) => Ok(Some(metadata.len())),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(failed("look at", path)(error)),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::MetadataExt as _;
+    use std::path::PathBuf;
 
     use super::*;
     use crate::model::listing::Reader;

@@ -2,20 +2,22 @@
 //!
 //! A manifest's bytes are a blob; the repository keeps its media type under its digest, and a tag is a file with a digest in it. A tag is
 //! written last and by rename, so whoever follows it finds the manifest. Names and tags come from strangers: they are checked against
-//! the distribution specification's grammar before they become paths.
+//! the distribution specification's grammar before they become paths. Which blobs a repository has is `store_members.rs`, and what goes out of
+//! it again `store_removal.rs`.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use super::store::{Store, StoreError, failed};
+use super::store_use::renew_file;
 use crate::oci::digest::Digest;
 use crate::oci::manifest::{Document, MANIFEST_BYTES_MAX};
 
-const TAGS: &str = "_tags";
-const MANIFESTS: &str = "_manifests";
+pub(super) const TAGS: &str = "_tags";
+pub(super) const MANIFESTS: &str = "_manifests";
 /// Tags that are a model's version: written once, never pointed elsewhere.
-const KEPT: &str = "_kept";
+pub(super) const KEPT: &str = "_kept";
 /// Distribution-spec: many implementations limit names to 255 characters, the host's included.
 const REPOSITORY_BYTES_MAX: usize = 255;
 const TAG_BYTES_MAX: usize = 128;
@@ -57,8 +59,8 @@ pub fn is_repository(name: &str) -> bool {
 }
 
 impl Store {
-    /// Keeps a manifest in a repository and, where `key` is a tag, points the tag at it. Whether what the manifest names is there is the
-    /// caller's to know.
+    /// Keeps a manifest in a repository and, where `key` is a tag, points the tag at it. Blobs that it names are the repository's from then on;
+    /// whether all that it names is there is the caller's to know.
     pub fn put_manifest(&self, repository: &str, key: &str, document: &Document) -> Result<(), StoreError> {
         let folder = self.repository_folder(repository)?;
         let key = ManifestKey::parse(key)?;
@@ -73,14 +75,32 @@ impl Store {
         {
             return Err(StoreError::Kept { repository: repository.to_owned(), tag: tag.clone() });
         }
+        let _using = self.using()?;
         self.put_bytes(&document.bytes)?;
+        self.take_members(repository, document)?;
         let path = folder.join(MANIFESTS).join(found.hex());
         self.write(&path, document.media_type.as_bytes())?;
         if let ManifestKey::Tag(tag) = key {
             let path = folder.join(TAGS).join(tag);
+            let before = read_digest(&path)?.filter(|before| *before != found);
             self.write(&path, found.to_string().as_bytes())?;
+            self.renew_untagged(repository, before)?;
         }
         Ok(())
+    }
+
+    /// What has just lost a tag is young again: somebody may be reading it, a build its base.
+    pub(super) fn renew_untagged(&self, repository: &str, manifest: Option<Digest>) -> Result<(), StoreError> {
+        match manifest {
+            Some(digest) => self.renew_manifest(repository, &digest).map(|_| ()),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether a repository has a manifest, which then counts as used now.
+    pub fn renew_manifest(&self, repository: &str, digest: &Digest) -> Result<bool, StoreError> {
+        let _using = self.using()?;
+        renew_file(&self.repository_folder(repository)?.join(MANIFESTS).join(digest.hex()))
     }
 
     /// Keeps a tag as it is from now on: no other manifest is taken under it, whoever pushes.
@@ -98,9 +118,8 @@ impl Store {
         let digest = match ManifestKey::parse(key)? {
             ManifestKey::Digest(digest) => digest,
             ManifestKey::Tag(tag) => {
-                let path = folder.join(TAGS).join(tag);
-                let Some(text) = read_text(&path)? else { return Ok(None) };
-                text.parse().map_err(|_| StoreError::Damaged { path, what: "it holds no digest".to_owned() })?
+                let Some(digest) = read_digest(&folder.join(TAGS).join(tag))? else { return Ok(None) };
+                digest
             }
         };
         let Some(media_type) = read_text(&folder.join(MANIFESTS).join(digest.hex()))? else { return Ok(None) };
@@ -121,12 +140,21 @@ impl Store {
 
     /// The names of all repositories, sorted.
     pub fn repositories(&self) -> Result<Vec<String>, StoreError> {
+        self.repositories_with(&|component| component == MANIFESTS)
+    }
+
+    /// The names of all repositories, sorted, and of those to be: blobs have come, and no manifest yet.
+    pub fn repositories_begun(&self) -> Result<Vec<String>, StoreError> {
+        self.repositories_with(&|component| component.starts_with('_'))
+    }
+
+    fn repositories_with(&self, is_sign: &dyn Fn(&str) -> bool) -> Result<Vec<String>, StoreError> {
         let root = self.repositories_folder();
         let mut found = Vec::new();
         let mut open = vec![String::new()];
         while let Some(name) = open.pop() {
             for component in list(&root.join(&name))? {
-                if component == MANIFESTS {
+                if is_sign(&component) {
                     found.push(name.clone());
                 } else if !component.starts_with('_') && name.split('/').count() < DEPTH_MAX {
                     open.push(if name.is_empty() { component } else { format!("{name}/{component}") });
@@ -134,10 +162,11 @@ impl Store {
             }
         }
         found.sort();
+        found.dedup();
         Ok(found)
     }
 
-    fn repository_folder(&self, repository: &str) -> Result<PathBuf, StoreError> {
+    pub(super) fn repository_folder(&self, repository: &str) -> Result<PathBuf, StoreError> {
         if !is_repository(repository) {
             return Err(StoreError::Repository(repository.chars().take(300).collect()));
         }
@@ -145,7 +174,7 @@ impl Store {
     }
 }
 
-fn read_text(path: &Path) -> Result<Option<String>, StoreError> {
+pub(super) fn read_text(path: &Path) -> Result<Option<String>, StoreError> {
     match fs::read_to_string(path) {
         Ok(text) => Ok(Some(text)),
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
@@ -153,8 +182,14 @@ fn read_text(path: &Path) -> Result<Option<String>, StoreError> {
     }
 }
 
+/// The digest that a file holds as text; `None` where there is no such file.
+pub(super) fn read_digest(path: &Path) -> Result<Option<Digest>, StoreError> {
+    let Some(text) = read_text(path)? else { return Ok(None) };
+    text.parse().map(Some).map_err(|_| StoreError::Damaged { path: path.to_owned(), what: "it holds no digest".to_owned() })
+}
+
 /// The names in a folder, sorted; none where there is no folder.
-fn list(folder: &Path) -> Result<Vec<String>, StoreError> {
+pub(super) fn list(folder: &Path) -> Result<Vec<String>, StoreError> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(Vec::new()),

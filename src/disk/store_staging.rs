@@ -3,10 +3,13 @@
 //! Each is removed when its value is dropped. Where the process dies first it stays, but its lock does not: the kernel lets go of it. So
 //! [`Store::sweep`] removes what nobody has locked, whatever made it, and may run while another process works in the same data folder. Sessions (`store_uploads.rs`)
 //! are meant to outlive a process, and stay.
+//!
+//! A staging folder's name says when its work began: what that work uses is not collected before it ends (`store_use.rs`).
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::fs::FlockOperation;
 use tempfile::{NamedTempFile, TempDir};
@@ -15,7 +18,11 @@ use super::atomic::{self, Existing};
 use super::store::{Store, StoreError, failed};
 use super::store_uploads::PREFIX as SESSION_PREFIX;
 
-/// A folder in the store's file system for one piece of work: what is finished can be moved from it into the store.
+/// What the names of staging folders begin with; the beginning of the work follows, in nanoseconds since the epoch.
+const PREFIX: &str = "staging-";
+
+/// A folder in the store's file system for one piece of work: what is finished can be moved from it into the store. Until it is dropped, nothing that
+/// the work finds in the store or puts there is collected.
 pub struct Staging {
     folder: TempDir,
     _lock: File,
@@ -32,8 +39,11 @@ impl Store {
     /// A new folder for one piece of work. It is removed with all that is in it when the value is dropped.
     pub fn staging(&self) -> Result<Staging, StoreError> {
         let uploads = self.uploads_folder();
+        // Made and locked in one step, as far as those see who look for the dead.
+        let _using = self.using()?;
+        let began_ns = self.now()?.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
         let new = || {
-            let folder = tempfile::Builder::new().prefix("staging-").tempdir_in(&uploads)?;
+            let folder = tempfile::Builder::new().prefix(&format!("{PREFIX}{began_ns}-")).tempdir_in(&uploads)?;
             let lock = File::open(folder.path())?;
             rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
             Ok(Staging { folder, _lock: lock })
@@ -44,6 +54,7 @@ impl Store {
     /// A new file that is removed unless it is published.
     pub(super) fn temporary(&self) -> Result<NamedTempFile, StoreError> {
         let uploads = self.uploads_folder();
+        let _using = self.using()?;
         let new = || {
             let file = atomic::temporary(&uploads)?;
             rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
@@ -64,6 +75,7 @@ impl Store {
     /// Removes what processes that are gone have left. Gives the number of folders and files.
     pub fn sweep(&self) -> Result<usize, StoreError> {
         let uploads = self.uploads_folder();
+        let _removing = self.removing()?;
         let mut removed = 0;
         for entry in fs::read_dir(&uploads).map_err(failed("list", &uploads))? {
             let entry = entry.map_err(failed("list", &uploads))?;
@@ -86,6 +98,27 @@ impl Store {
         }
         Ok(removed)
     }
+
+    /// When the oldest work began that is still under way; `None` where there is none. Under the lock to remove.
+    pub(super) fn oldest_work(&self) -> Result<Option<SystemTime>, StoreError> {
+        let uploads = self.uploads_folder();
+        let mut oldest = None;
+        for entry in fs::read_dir(&uploads).map_err(failed("list", &uploads))? {
+            let entry = entry.map_err(failed("list", &uploads))?;
+            let Some(began) = began(&entry.file_name().to_string_lossy()) else { continue };
+            let Ok(held) = File::open(entry.path()) else { continue };
+            if rustix::fs::flock(&held, FlockOperation::NonBlockingLockExclusive).is_err() {
+                oldest = Some(oldest.map_or(began, |oldest: SystemTime| oldest.min(began)));
+            }
+        }
+        Ok(oldest)
+    }
+}
+
+/// When the work of a staging folder of this name began.
+fn began(name: &str) -> Option<SystemTime> {
+    let (ns, _) = name.strip_prefix(PREFIX)?.split_once('-')?;
+    UNIX_EPOCH.checked_add(Duration::from_nanos(ns.parse().ok()?))
 }
 
 #[cfg(test)]
@@ -99,7 +132,7 @@ mod tests {
         let uploads = data.path().join("uploads");
         let (living, file) = (store.staging().unwrap(), store.temporary().unwrap());
         fs::write(living.path().join("file"), "x").unwrap();
-        let session = uploads.join(format!("{SESSION_PREFIX}{}", store.start_upload().unwrap()));
+        let session = uploads.join(format!("{SESSION_PREFIX}{}", store.start_upload("a").unwrap()));
         let dead = uploads.join("staging-dead");
         fs::create_dir(&dead).unwrap();
         fs::write(dead.join("file"), "x").unwrap();
@@ -108,7 +141,10 @@ mod tests {
         assert_eq!(store.sweep().unwrap(), 2);
         assert!(living.path().join("file").is_file() && file.path().is_file() && session.is_file());
         assert!(!dead.exists() && !dead_file.exists());
+        assert_eq!(store.oldest_work().unwrap(), began(&living.path().file_name().unwrap().to_string_lossy()));
+        assert!(store.horizon(Duration::ZERO).unwrap().before <= fs::metadata(living.path()).unwrap().modified().unwrap());
         drop((living, file));
+        assert_eq!(store.oldest_work().unwrap(), None);
         let left: Vec<_> = fs::read_dir(&uploads).unwrap().map(|entry| entry.unwrap().path()).collect();
         assert_eq!(left, [session]);
     }

@@ -2,54 +2,68 @@
 //!
 //! A session is a file in `uploads/`, locked while a request writes to it, so that two requests (of one process or of two) cannot mix
 //! their bytes. How many bytes have arrived is the file's length and nothing else; the running hash is kept in memory as a convenience
-//! and made again from the file after a restart.
+//! and made again from the file after a restart. A session belongs to one repository, whose mark is in its name; while it lives, blobs of that
+//! repository are not collected, since a manifest that names them may be on its way (`store_use.rs`). One that nobody touches expires.
 //!
 //! What must stay true: a session becomes a blob only through its digest, and what was acknowledged is on disk.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, Write};
 use std::path::PathBuf;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::atomic;
 use super::render::READ_BYTES;
 use super::store::{RunningHash, Store, StoreError, failed};
 use super::store_blob::BLOB_BYTES_MAX;
+use super::store_repositories::list;
+use super::store_use::{remove_file, renew_file};
 use crate::oci::digest::{Digest, Hasher};
 
 /// What the names of sessions begin with.
 pub(super) const PREFIX: &str = "session-";
 /// Running hashes kept at most; a session beyond them is hashed again at its end.
 const HASHERS_MAX: usize = 1024;
+/// Digits of a repository's mark at the end of a session's name.
+const MARK_DIGITS: usize = 16;
+/// Random letters before it: nobody guesses another's session.
+const RANDOM_LETTERS: usize = 24;
 
 /// A session that this request alone writes to.
 pub struct Upload {
+    repository: String,
     id: String,
     path: PathBuf,
     file: File,
     hasher: Hasher,
 }
 
+/// What stands for a repository in the names of its sessions; a name of any length is none for a file.
+pub(super) fn mark(repository: &str) -> String {
+    Digest::of(repository.as_bytes()).hex()[..MARK_DIGITS].to_owned()
+}
+
 impl Store {
-    /// Opens a session and returns its name, which is safe in a URL.
-    pub fn start_upload(&self) -> Result<String, StoreError> {
-        let uploads = self.uploads_folder();
-        let file = tempfile::Builder::new().prefix(PREFIX).rand_bytes(24).tempfile_in(&uploads);
+    /// Opens a session for a blob of `repository` and returns its name, which is safe in a URL.
+    pub fn start_upload(&self, repository: &str) -> Result<String, StoreError> {
+        let (uploads, mark) = (self.uploads_folder(), mark(repository));
+        let file = tempfile::Builder::new().prefix(PREFIX).rand_bytes(RANDOM_LETTERS).suffix(&mark).tempfile_in(&uploads);
         let (_, path) = file.and_then(|file| Ok(file.keep()?)).map_err(failed("create a file in", &uploads))?;
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         Ok(name.trim_start_matches(PREFIX).to_owned())
     }
 
     /// Takes hold of a session. [`StoreError::Busy`] while another request does.
-    pub fn upload(&self, id: &str) -> Result<Upload, StoreError> {
-        let path = self.upload_path(id)?;
+    pub fn upload(&self, repository: &str, id: &str) -> Result<Upload, StoreError> {
+        let path = self.upload_path(repository, id)?;
         let file = File::options().read(true).append(true).open(&path);
         let file = file.map_err(|error| missing_or(id, error, failed("open", &path)))?;
         if rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_err() {
             return Err(StoreError::Busy(id.to_owned()));
         }
         // It may have been finished between the opening and the lock; then the path is gone.
-        if !path.exists() {
+        if !renew_file(&path)? {
             return Err(StoreError::NoUpload(id.to_owned()));
         }
         let length = file.metadata().map_err(failed("look at", &path))?.len();
@@ -58,7 +72,7 @@ impl Store {
             Some(hasher) => hasher,
             None => hash(&file).map_err(failed("read", &path))?,
         };
-        Ok(Upload { id: id.to_owned(), path, file, hasher })
+        Ok(Upload { repository: repository.to_owned(), id: id.to_owned(), path, file, hasher })
     }
 
     /// Lets go of a session that is to be continued by a later request.
@@ -70,7 +84,8 @@ impl Store {
         kept.insert(upload.id, RunningHash(upload.hasher));
     }
 
-    /// Makes a blob of a session. Where the bytes are not `expected`, the session is over all the same: what it holds is of no use.
+    /// Makes a blob of a session, in the session's repository. Where the bytes are not `expected`, the session is over all the same: what it holds
+    /// is of no use.
     pub fn finish_upload(&self, upload: Upload, expected: Digest) -> Result<Digest, StoreError> {
         let (size_bytes, found) = (upload.hasher.size_bytes(), upload.hasher.finish());
         if found != expected {
@@ -79,56 +94,67 @@ impl Store {
         }
         let path = self.blob_path(&found);
         upload.file.sync_data().map_err(failed("flush", &upload.path))?;
-        if fs::metadata(&path).is_ok_and(|metadata| metadata.len() == size_bytes) {
+        let _using = self.using()?;
+        if fs::metadata(&path).is_ok_and(|metadata| metadata.len() == size_bytes) && renew_file(&path)? {
             fs::remove_file(&upload.path).map_err(failed("remove", &upload.path))?;
-            return Ok(found);
+        } else {
+            // Cancelled by another request in the meantime: then there is nothing to rename.
+            fs::rename(&upload.path, &path).map_err(|error| missing_or(&upload.id, error, failed("create", &path)))?;
+            renew_file(&path)?;
+            let folder = self.root().join("blobs");
+            atomic::flush_folder(&folder).map_err(failed("flush", &folder))?;
         }
-        // Cancelled by another request in the meantime: then there is nothing to rename.
-        fs::rename(&upload.path, &path).map_err(|error| missing_or(&upload.id, error, failed("create", &path)))?;
-        let folder = self.root().join("blobs");
-        atomic::flush_folder(&folder).map_err(failed("flush", &folder))?;
+        self.link_blobs(&upload.repository, [found])?;
         Ok(found)
     }
 
-    /// How many bytes of a session have arrived.
-    pub fn upload_offset(&self, id: &str) -> Result<u64, StoreError> {
-        let path = self.upload_path(id)?;
+    /// How many bytes of a session have arrived. Who asks wants to go on with it: it counts as touched.
+    pub fn upload_offset(&self, repository: &str, id: &str) -> Result<u64, StoreError> {
+        let path = self.upload_path(repository, id)?;
+        renew_file(&path)?;
         let metadata = fs::metadata(&path).map_err(|error| missing_or(id, error, failed("look at", &path)))?;
         Ok(metadata.len())
     }
 
     /// Ends a session; nothing of it stays.
-    pub fn cancel_upload(&self, id: &str) -> Result<(), StoreError> {
-        let path = self.upload_path(id)?;
+    pub fn cancel_upload(&self, repository: &str, id: &str) -> Result<(), StoreError> {
+        let path = self.upload_path(repository, id)?;
         self.running_hashes().remove(id);
         fs::remove_file(&path).map_err(|error| missing_or(id, error, failed("remove", &path)))
     }
 
-    /// Removes what was left in `uploads/` by requests and processes that ended in the middle, where it was last written to before
-    /// `before`. Returns how many files and folders that were.
-    pub fn remove_stale_uploads(&self, before: SystemTime) -> Result<usize, StoreError> {
-        let uploads = self.uploads_folder();
-        let mut removed = 0;
-        for entry in fs::read_dir(&uploads).map_err(failed("list", &uploads))? {
-            let path = entry.map_err(failed("list", &uploads))?.path();
-            // Another process may be sweeping as well: what is gone is gone.
-            let Ok(metadata) = fs::symlink_metadata(&path) else { continue };
-            if metadata.modified().map_err(failed("look at", &path))? >= before {
+    /// Ends the sessions that nobody has touched for `rest`, but one that a request holds just now. Returns how many they were.
+    pub fn expire_uploads(&self, rest: Duration) -> Result<u64, StoreError> {
+        let before = self.now()?.checked_sub(rest).unwrap_or(SystemTime::UNIX_EPOCH);
+        let mut expired = 0;
+        for id in self.sessions()? {
+            let path = self.uploads_folder().join(format!("{PREFIX}{id}"));
+            // What is gone meanwhile, or held, is somebody else's.
+            let Ok(held) = File::open(&path) else { continue };
+            let touched = held.metadata().and_then(|metadata| metadata.modified()).map_err(failed("look at", &path))?;
+            if touched >= before || rustix::fs::flock(&held, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_err() {
                 continue;
             }
-            let result = if metadata.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
-            match result {
-                Ok(()) => removed += 1,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(failed("remove", &path)(error)),
-            }
+            self.running_hashes().remove(&id);
+            expired += u64::from(remove_file(&path)?);
         }
-        Ok(removed)
+        Ok(expired)
     }
 
-    fn upload_path(&self, id: &str) -> Result<PathBuf, StoreError> {
-        // Only what `start_upload` makes: letters and digits, so no path can be built from it.
-        if id.is_empty() || id.len() > 64 || !id.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+    /// The marks of the repositories that have a session.
+    pub(super) fn pushed_to(&self) -> Result<BTreeSet<String>, StoreError> {
+        Ok(self.sessions()?.into_iter().filter_map(|id| Some(id.get(RANDOM_LETTERS..)?.to_owned())).collect())
+    }
+
+    fn sessions(&self) -> Result<Vec<String>, StoreError> {
+        let names = list(&self.uploads_folder())?;
+        Ok(names.into_iter().filter_map(|name| Some(name.strip_prefix(PREFIX)?.to_owned())).collect())
+    }
+
+    fn upload_path(&self, repository: &str, id: &str) -> Result<PathBuf, StoreError> {
+        // Only what `start_upload` makes for this repository: letters and digits, so no path can be built from it.
+        let ours = id.len() == RANDOM_LETTERS + MARK_DIGITS && id.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        if !ours || !id.ends_with(&mark(repository)) {
             return Err(StoreError::NoUpload(id.chars().take(100).collect()));
         }
         Ok(self.uploads_folder().join(format!("{PREFIX}{id}")))

@@ -6,6 +6,7 @@
 
 use std::io::{self, Read, Seek};
 
+use super::foreign::{self, Foreign, HEAD_BYTES};
 use super::tree::Tree;
 use crate::contract::contract::Contract;
 use crate::contract::file_kind::{self, FileKind};
@@ -251,11 +252,28 @@ fn read_spark(tree: &Tree, open: Open<'_>) -> Result<ReaderResult, FrameworkErro
     Ok(spark::read(&files).map_err(|error: SparkError| error.into()))
 }
 
-/// Why there is no contract, as far as the files tell: for the end of the sentence "no contract was found".
-pub fn why_none(tree: &Tree) -> String {
-    let below = tree.files().find(|(path, _)| path.file_name() == "saved_model.pb" && path.parent().is_some());
-    if let Some(folder) = below.and_then(|(path, _)| path.parent()) {
-        return format!("a SavedModel lies in `{folder}`: run the command in that folder, or");
+/// How many files are looked at to say what a folder without a contract is.
+const LOOKED_AT_MAX: usize = 64;
+
+/// The first file of a framework whose contracts are not read, with what it is; files of the root before those below.
+pub fn recognised(tree: &Tree, open: Open<'_>) -> Option<(TreePath, Foreign)> {
+    let mut files: Vec<(&TreePath, u64)> = tree.files().collect();
+    files.sort_by_key(|(path, _)| path.components().count());
+    files.into_iter().take(LOOKED_AT_MAX).find_map(|(path, size_bytes)| {
+        let (reader, _) = open_file(path, tree, open).ok()?;
+        let mut head = Vec::new();
+        reader.take(HEAD_BYTES as u64).read_to_end(&mut head).ok()?;
+        Some((path.clone(), foreign::recognise(path.as_str(), &head, size_bytes)?))
+    })
+}
+
+/// Why there is no contract, as far as the files tell: what comes before the remedy of "no contract was found".
+pub fn why_none(tree: &Tree, open: Open<'_>) -> String {
+    let below = |path: &TreePath| path.parent().filter(|folder| !candidates(tree, Some(folder)).is_empty());
+    if let Some(folder) = tree.files().find_map(|(path, _)| below(path)) {
+        return format!("a model lies in `{folder}`: run the command in that folder, or");
     }
-    String::new()
+    recognised(tree, open)
+        .map(|(path, foreign)| format!("{}: {}, or", foreign.sentence(path.as_str()), foreign.remedy()))
+        .unwrap_or_default()
 }

@@ -8,20 +8,17 @@
 
 use std::io::{self, Read};
 
-use super::contract_file::{self, CONTRACT_BYTES_MAX, ContractFileError};
-use super::definition::{self, DefinedContract, Definition, DefinitionError, PayloadEntry};
-use super::framework::{self, FrameworkError, Implied, Open};
+use super::contract_choice;
+use super::contract_file::ContractFileError;
+use super::definition::{self, Definition, DefinitionError, PayloadEntry};
+use super::framework::{FrameworkError, Open};
 use super::name::{ModelName, NameError};
+use super::python_code::CodeError;
 use super::tree::Tree;
-use crate::contract::compare;
 use crate::contract::contract::Contract;
-use crate::contract::saved_model_meta::Tags;
 use crate::fault::{Failure, Fault};
 use crate::oci::layer::Content;
 use crate::oci::path::TreePath;
-
-/// The contract's names in a folder that does not say where it is.
-const CONTRACT_NAMES: [&str; 3] = ["contract.prototxt", "contract.protobin", "contract.pb"];
 
 /// What was said beside the files: by flags, by an upload's form. It wins over the definition.
 #[derive(Clone, Debug, Default)]
@@ -143,6 +140,9 @@ pub enum IntakeError {
     /// The model's own files do not give a contract.
     #[error(transparent)]
     Framework(#[from] FrameworkError),
+    /// The code of a Python model does not keep its contract.
+    #[error("the model's code does not keep its contract")]
+    Code(#[from] CodeError),
     /// There is no contract.
     #[error("no contract was found")]
     NoContract {
@@ -167,6 +167,7 @@ impl Failure for IntakeError {
             IntakeError::Definition(error) => error.remedy(),
             IntakeError::Name(error) => error.remedy(),
             IntakeError::Framework(error) => error.remedy(),
+            IntakeError::Code(error) => error.remedy(),
             IntakeError::NoName => Some("name it with `--name`, or with `name` in serving.yaml".to_owned()),
             IntakeError::MissingPayload { .. } => Some("correct the entry in serving.yaml; names are relative to its folder".to_owned()),
             IntakeError::Empty => Some("run the command in the model's folder".to_owned()),
@@ -191,11 +192,14 @@ pub fn intake(tree: &Tree, given: &Given, open: Open<'_>) -> Result<Model, Intak
     if payload.is_empty() {
         return Err(IntakeError::Empty);
     }
-    let implied = framework::implied(tree, &tags(given), open);
-    let found = find_contract(tree, &definition, given, open, &mut warnings)?;
-    let (contract, detected) = settle(found, implied, given, tree, &mut warnings)?;
+    let said_type = given.model_type.as_deref().or(definition.model_type.as_deref());
+    let is_python = contract_choice::is_python(said_type, &payload);
+    let (contract, detected) = contract_choice::choose(tree, &definition, given, is_python, open, &mut warnings)?;
+    if let Some(found) = contract.as_ref().filter(|_| is_python) {
+        warnings.extend(contract_choice::check_code(&payload, &found.contract, said_type, open)?);
+    }
     let contract = contract.map(|found| named(found, &name));
-    let model_type = [&given.model_type, &definition.model_type, &detected].into_iter().flatten().next();
+    let model_type = said_type.map(str::to_owned).or(detected);
     if payload.file("requirements.txt").is_some() {
         warnings.push(
             "`requirements.txt` is shipped, but its packages are not installed into the image: the runtime must have them".to_owned(),
@@ -203,7 +207,7 @@ pub fn intake(tree: &Tree, given: &Given, open: Open<'_>) -> Result<Model, Intak
     }
     Ok(Model {
         name,
-        model_type: model_type.cloned().unwrap_or_else(|| "unknown:unknown".to_owned()),
+        model_type: model_type.unwrap_or_else(|| "unknown:unknown".to_owned()),
         runtime: given.runtime.clone().or(definition.runtime),
         description: given.description.clone().or(definition.description),
         payload,
@@ -212,11 +216,8 @@ pub fn intake(tree: &Tree, given: &Given, open: Open<'_>) -> Result<Model, Intak
     })
 }
 
-fn tags(given: &Given) -> Tags {
-    Tags::new(given.tags.iter().map(String::as_str))
-}
-
-fn find_definition(tree: &Tree, open: Open<'_>) -> Result<Definition, IntakeError> {
+/// The definition in the root of the folder; an empty one where there is none.
+pub(super) fn find_definition(tree: &Tree, open: Open<'_>) -> Result<Definition, IntakeError> {
     for name in definition::FILE_NAMES {
         if let Some((size_bytes, content)) = tree.file(name) {
             let bytes = read_small(name, size_bytes, content, super::yaml::YAML_BYTES_MAX as u64, open)?;
@@ -248,115 +249,14 @@ fn choose_payload(tree: &Tree, entries: Option<&[PayloadEntry]>) -> Result<Tree,
     Ok(tree.only(&keep))
 }
 
-fn find_contract(
-    tree: &Tree,
-    definition: &Definition,
-    given: &Given,
-    open: Open<'_>,
-    warnings: &mut Vec<String>,
-) -> Result<Option<FoundContract>, IntakeError> {
-    if let Some((source, bytes)) = &given.contract {
-        let (contract, told) = contract_file::read(source, bytes)?;
-        warnings.extend(told);
-        return Ok(Some(FoundContract { contract, source: source.clone() }));
-    }
-    // What the definition says comes first; its place is what a message calls it.
-    let mut candidates: Vec<(String, FoundContract)> = Vec::new();
-    let mut names: Vec<&str> = Vec::new();
-    match &definition.contract {
-        Some(DefinedContract::Inline(inline)) => {
-            let found = FoundContract { contract: inline.contract.clone(), source: inline.at.file.clone() };
-            candidates.push((inline.at.to_string(), found));
-        }
-        Some(DefinedContract::File(path)) if tree.file(path.as_str()).is_none() => {
-            return Err(IntakeError::MissingContract { path: path.clone() });
-        }
-        Some(DefinedContract::File(path)) => names.push(path.as_str()),
-        None => {}
-    }
-    let named = names.first().copied();
-    names.extend(CONTRACT_NAMES.into_iter().filter(|name| Some(*name) != named));
-    for name in names {
-        if let Some((size_bytes, content)) = tree.file(name) {
-            let (contract, told) = contract_file::read(name, &read_small(name, size_bytes, content, CONTRACT_BYTES_MAX, open)?)?;
-            warnings.extend(told);
-            candidates.push((name.to_owned(), FoundContract { contract, source: name.to_owned() }));
-        }
-    }
-    let mut candidates = candidates.into_iter();
-    let Some((first_place, first)) = candidates.next() else { return Ok(None) };
-    for (place, other) in candidates {
-        if let Some(difference) = contract_file::disagreement((&first_place, &first.contract), (&place, &other.contract)) {
-            return Err(IntakeError::Disagree { first: first_place, second: place, difference });
-        }
-    }
-    Ok(Some(first))
-}
-
-/// A contract that was given beside what the model itself says.
-pub struct GivenAndRead {
-    /// What was given.
-    pub given: FoundContract,
-    /// What the model's own file says, where there is one that is read.
-    pub read: Option<Implied>,
-    /// What had to be said.
-    pub warnings: Vec<String>,
-}
-
-/// The contract that is given for the model in `tree`, and the one that the model implies; nothing is decided between the two. A model's file that
-/// cannot be read is an error here.
-pub fn given_and_read(tree: &Tree, given: &Given, open: Open<'_>) -> Result<GivenAndRead, IntakeError> {
-    let definition = find_definition(tree, open)?;
-    let mut warnings = definition.warnings.clone();
-    let found = find_contract(tree, &definition, given, open, &mut warnings)?;
-    let found = found.ok_or_else(|| IntakeError::NoContract { hint: String::new() })?;
-    let read = framework::implied(tree, &tags(given), open)?;
-    warnings.extend(read.iter().flat_map(|read| read.warnings.clone()));
-    Ok(GivenAndRead { given: found, read, warnings })
-}
-
-/// Decides between the contract that was given and the one that the model implies; also tells the detected type.
-fn settle(
-    found: Option<FoundContract>,
-    implied: Result<Option<Implied>, FrameworkError>,
-    given: &Given,
-    tree: &Tree,
-    warnings: &mut Vec<String>,
-) -> Result<(Option<FoundContract>, Option<String>), IntakeError> {
-    match (found, implied) {
-        (Some(found), Ok(Some(implied))) => {
-            for difference in compare::differences(&found.contract, &implied.contract) {
-                warnings.push(format!("`{}` and `{}` differ: {difference}", found.source, implied.source));
-            }
-            Ok((Some(found), Some(implied.model_type)))
-        }
-        // A model that cannot be read does not stop a build whose contract is given; the ancestor's did (reference, §5.1).
-        (Some(found), Err(error)) => {
-            warnings.push(format!("the given contract could not be compared: {}", crate::fault::one_line(&error)));
-            Ok((Some(found), None))
-        }
-        (Some(found), Ok(None)) => Ok((Some(found), None)),
-        (None, Ok(Some(implied))) => {
-            warnings.extend(implied.warnings);
-            Ok((Some(FoundContract { contract: implied.contract, source: implied.source }), Some(implied.model_type)))
-        }
-        (None, Ok(None)) if given.no_contract => Ok((None, None)),
-        (None, Err(error)) if given.no_contract => {
-            warnings.push(crate::fault::one_line(&error));
-            Ok((None, None))
-        }
-        (None, Err(error)) => Err(error.into()),
-        (None, Ok(None)) => Err(IntakeError::NoContract { hint: framework::why_none(tree) }),
-    }
-}
-
 /// The image's contract carries the model's name (the ancestor's server set it too).
 fn named(mut found: FoundContract, name: &ModelName) -> FoundContract {
     name.as_str().clone_into(&mut found.contract.model_name);
     found
 }
 
-fn read_small(path: &str, size_bytes: u64, content: &Content, limit_bytes: u64, open: Open<'_>) -> Result<Vec<u8>, IntakeError> {
+/// Reads a small file whole.
+pub(super) fn read_small(path: &str, size_bytes: u64, content: &Content, limit_bytes: u64, open: Open<'_>) -> Result<Vec<u8>, IntakeError> {
     if size_bytes > limit_bytes {
         return Err(IntakeError::TooLarge { path: path.to_owned(), size_bytes, limit_bytes });
     }

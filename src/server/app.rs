@@ -10,7 +10,7 @@ use std::fs::File;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::Request;
@@ -29,8 +29,6 @@ use crate::model::tree::Limits;
 
 /// How long a stop waits for requests that are under way.
 pub const GRACE_S: u64 = 10;
-/// An upload to the registry in pieces may rest this long before it is forgotten: a client that lost its network over night comes back.
-const SESSION_REST: Duration = Duration::from_hours(24);
 
 /// What the operator may set.
 #[derive(Clone, Copy, Debug)]
@@ -131,13 +129,10 @@ impl Service {
             Err(error) => return Err(StartError::Lock { path: root, source: error.into() }),
         }
         let swept = store.sweep()?;
-        #[expect(clippy::disallowed_methods, reason = "files in the data folder have the times of this machine's clock")]
-        let rested = SystemTime::now().checked_sub(SESSION_REST).unwrap_or(SystemTime::UNIX_EPOCH);
-        let removed = store.remove_stale_uploads(rested)?;
         let lapsed = catalog.lapse_leases().await?;
-        if swept + removed > 0 || lapsed > 0 {
+        if swept > 0 || lapsed > 0 {
             tracing::info!(
-                uploads = swept + removed,
+                uploads = swept,
                 builds = lapsed,
                 "an earlier service did not end well: its uploads are removed, its builds begin again"
             );

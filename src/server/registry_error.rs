@@ -9,6 +9,7 @@ use axum::http::header::{CONTENT_RANGE, RANGE};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
+use super::registry_query::TAGS_MAX;
 use crate::disk::store::StoreError;
 use crate::disk::verified::CopyError;
 use crate::fault::{Failure, Fault, one_line};
@@ -41,9 +42,34 @@ pub enum RegistryError {
     /// The same, as its reader says it.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
-    /// The manifest names what is not there, or is there in another size.
-    #[error("the manifest names {0}, which is not there")]
-    ManifestBlobUnknown(Digest),
+    /// The manifest names what is not there, or is there in another size; each has an error of its own in the answer.
+    #[error("the manifest names {}, which the registry does not have", .0.iter().map(Digest::to_string).collect::<Vec<_>>().join(", "))]
+    ManifestBlobUnknown(Vec<Digest>),
+    /// A tag that is a model's version, or a manifest that one leads to, is to be deleted.
+    #[error("`{repository}:{tag}` is a version of a model: it is deleted with the model, and not here")]
+    KeptVersion {
+        /// The repository.
+        repository: String,
+        /// The tag.
+        tag: String,
+    },
+    /// Not a number.
+    #[error("`n={0}` is not a number")]
+    Number(String),
+    /// More tags than are taken at once.
+    #[error("a manifest is given at most {TAGS_MAX} tags in one request")]
+    TooManyTags,
+    /// Another algorithm than ours.
+    #[error("digests are sha256 here, not `{0}`")]
+    Algorithm(String),
+    /// The lengths that a request tells do not agree.
+    #[error("the piece is said to be {range_bytes} bytes by its range and {length_bytes} by its length")]
+    Length {
+        /// By `Content-Range`.
+        range_bytes: u64,
+        /// By `Content-Length`.
+        length_bytes: u64,
+    },
     /// Too large a manifest.
     #[error("the manifest is larger than {0} bytes")]
     ManifestTooLarge(u64),
@@ -88,6 +114,7 @@ impl Failure for RegistryError {
             | RegistryError::ManifestUnknown { .. }
             | RegistryError::BlobUnknown(_) => Fault::Missing,
             RegistryError::ManifestTooLarge(_) => Fault::TooLarge,
+            RegistryError::KeptVersion { .. } => Fault::Conflict,
             _ => Fault::Invalid,
         }
     }
@@ -106,7 +133,14 @@ impl RegistryError {
             RegistryError::BlobUnknown(_) => (StatusCode::NOT_FOUND, "BLOB_UNKNOWN"),
             RegistryError::Digest(_) => (StatusCode::BAD_REQUEST, "DIGEST_INVALID"),
             RegistryError::OutOfOrder { .. } => (StatusCode::RANGE_NOT_SATISFIABLE, "BLOB_UPLOAD_INVALID"),
-            RegistryError::Range { .. } => (StatusCode::RANGE_NOT_SATISFIABLE, "RANGE_INVALID"),
+            RegistryError::Range { .. } => (StatusCode::RANGE_NOT_SATISFIABLE, "SIZE_INVALID"),
+            RegistryError::Length { .. } => (StatusCode::BAD_REQUEST, "SIZE_INVALID"),
+            RegistryError::Algorithm(_) => (StatusCode::BAD_REQUEST, "DIGEST_INVALID"),
+            RegistryError::Number(_) => (StatusCode::BAD_REQUEST, "UNSUPPORTED"),
+            // What the specification has for a registry that takes so many: "Pushing Manifests".
+            RegistryError::TooManyTags => (StatusCode::URI_TOO_LONG, "UNSUPPORTED"),
+            // Deletion that is disabled is 400 or 405 (distribution-spec, "Content Management").
+            RegistryError::KeptVersion { .. } => (StatusCode::METHOD_NOT_ALLOWED, "DENIED"),
             RegistryError::Body(_) => (StatusCode::BAD_REQUEST, "BLOB_UPLOAD_INVALID"),
             RegistryError::Store(error) => store_code(error),
             RegistryError::Task(_) => (StatusCode::INTERNAL_SERVER_ERROR, "UNKNOWN"),
@@ -119,7 +153,9 @@ fn store_code(error: &StoreError) -> (StatusCode, &'static str) {
         StoreError::Mismatch { .. } => (StatusCode::BAD_REQUEST, "DIGEST_INVALID"),
         StoreError::Size { .. } | StoreError::Copy(CopyError::Size { .. }) => (StatusCode::BAD_REQUEST, "SIZE_INVALID"),
         StoreError::Repository(_) => (StatusCode::BAD_REQUEST, "NAME_INVALID"),
-        // A digest that is none, where a manifest was asked for: a manifest of that name cannot be.
+        StoreError::InUse { .. } => (StatusCode::METHOD_NOT_ALLOWED, "DENIED"),
+        StoreError::Key(key) if key.contains(':') => (StatusCode::BAD_REQUEST, "DIGEST_INVALID"),
+        // Not a tag: a manifest of that name cannot be.
         StoreError::Key(_) => (StatusCode::BAD_REQUEST, "MANIFEST_INVALID"),
         StoreError::NoUpload(_) => (StatusCode::NOT_FOUND, "BLOB_UPLOAD_UNKNOWN"),
         StoreError::Kept { .. } => (StatusCode::CONFLICT, "DENIED"),
@@ -139,7 +175,16 @@ impl IntoResponse for RegistryError {
         } else {
             self.to_string()
         };
-        let mut response = (status, Json(json!({"errors": [{"code": code, "message": message}]}))).into_response();
+        let errors = match &self {
+            RegistryError::ManifestBlobUnknown(digests) => digests
+                .iter()
+                .map(
+                    |digest| json!({"code": code, "message": format!("the registry does not have {digest}"), "detail": {"digest": digest}}),
+                )
+                .collect(),
+            _ => vec![json!({"code": code, "message": message})],
+        };
+        let mut response = (status, Json(json!({"errors": errors}))).into_response();
         let headers = response.headers_mut();
         match &self {
             RegistryError::Range { size_bytes } => {

@@ -6,13 +6,14 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::http::header::{CONTENT_RANGE, LOCATION, RANGE};
+use axum::http::header::{CONTENT_LENGTH, CONTENT_RANGE, LOCATION, RANGE};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 
 use super::body::Pieces;
-use super::registry::{DIGEST_HEADER, Parameters, blocking};
+use super::registry::{DIGEST_HEADER, blocking};
 use super::registry_error::RegistryError;
+use super::registry_query::Parameters;
 use crate::disk::store::Store;
 use crate::disk::store_uploads::Upload;
 use crate::oci::digest::Digest;
@@ -21,27 +22,29 @@ const SESSION_HEADER: &str = "docker-upload-uuid";
 
 /// POST: mounts a blob that is here, takes a whole one, or opens a session.
 pub async fn start(store: Arc<Store>, repository: String, parameters: Parameters, body: Body) -> Result<Response, RegistryError> {
-    // What cannot be mounted is uploaded: the client is given a session (distribution-spec, "Mounting a blob").
+    if let Some(algorithm) = parameters.digest_algorithm.filter(|algorithm| algorithm != "sha256") {
+        return Err(RegistryError::Algorithm(algorithm.chars().take(100).collect()));
+    }
+    // From wherever it is: a client need not know. What cannot be mounted is uploaded: the client is given a session (distribution-spec, "Mounting").
     if let Some(digest) = parameters.mount.and_then(|text| text.parse::<Digest>().ok()) {
-        let known = store.clone();
-        if blocking(move || Ok::<_, RegistryError>(known.has(&digest))).await? {
+        let (known, name) = (store.clone(), repository.clone());
+        if blocking(move || known.mount_blob(&name, &digest)).await? {
             return Ok(created(&repository, &digest));
         }
     }
     let expected: Option<Digest> = parameters.digest.map(|text| text.parse()).transpose()?;
-    let opener = store.clone();
-    let id = blocking(move || opener.start_upload()).await?;
+    let (opener, name) = (store.clone(), repository.clone());
+    let id = blocking(move || opener.start_upload(&name)).await?;
     let Some(expected) = expected else { return Ok(accepted(&repository, &id, 0)) };
-    let holder = store.clone();
-    let name = id.clone();
-    let upload = blocking(move || holder.upload(&name)).await?;
+    let (holder, name, session) = (store.clone(), repository.clone(), id.clone());
+    let upload = blocking(move || holder.upload(&name, &session)).await?;
     let received = match receive(&store, upload, body).await {
         Ok(upload) => commit(store.clone(), &repository, upload, expected).await,
         Err(error) => Err(error),
     };
     if received.is_err() {
         // Nobody was told the session's name, so nobody will go on with it; after a wrong digest it is gone already.
-        let _ = blocking(move || store.cancel_upload(&id)).await;
+        let _ = blocking(move || store.cancel_upload(&repository, &id)).await;
     }
     received
 }
@@ -78,24 +81,32 @@ pub async fn finish(
 
 /// GET: how far a session is.
 pub async fn status(store: Arc<Store>, repository: String, id: String) -> Result<Response, RegistryError> {
-    let name = id.clone();
-    let offset_bytes = blocking(move || store.upload_offset(&name)).await?;
+    let (name, asked) = (repository.clone(), id.clone());
+    let offset_bytes = blocking(move || store.upload_offset(&name, &asked)).await?;
     Ok(session(StatusCode::NO_CONTENT, &repository, &id, offset_bytes))
 }
 
 /// DELETE: ends a session.
-pub async fn cancel(store: Arc<Store>, id: String) -> Result<Response, RegistryError> {
-    blocking(move || store.cancel_upload(&id)).await?;
+pub async fn cancel(store: Arc<Store>, repository: String, id: String) -> Result<Response, RegistryError> {
+    blocking(move || store.cancel_upload(&repository, &id)).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
 async fn hold(store: &Arc<Store>, repository: &str, id: &str, headers: &HeaderMap) -> Result<Upload, RegistryError> {
-    let (holder, name) = (store.clone(), id.to_owned());
-    let upload = blocking(move || holder.upload(&name)).await?;
-    let first = headers.get(CONTENT_RANGE).and_then(|value| value.to_str().ok()).map(first_byte);
-    match first {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    let range = headers.contains_key(CONTENT_RANGE).then(|| text(CONTENT_RANGE).and_then(range_of));
+    let length_bytes = text(CONTENT_LENGTH).and_then(|length| length.parse::<u64>().ok());
+    if let (Some(Some((first, last))), Some(length_bytes)) = (range, length_bytes) {
+        let range_bytes = (last - first).saturating_add(1);
+        if range_bytes != length_bytes {
+            return Err(RegistryError::Length { range_bytes, length_bytes });
+        }
+    }
+    let (holder, name, session) = (store.clone(), repository.to_owned(), id.to_owned());
+    let upload = blocking(move || holder.upload(&name, &session)).await?;
+    match range {
         // Bytes in the wrong place would be noticed at the end only, after everything has been sent.
-        Some(first) if first != Some(upload.offset()) => {
+        Some(range) if range.map(|(first, _)| first) != Some(upload.offset()) => {
             let error = RegistryError::OutOfOrder { location: location(repository, id), offset_bytes: upload.offset() };
             store.suspend(upload);
             Err(error)
@@ -104,9 +115,12 @@ async fn hold(store: &Arc<Store>, repository: &str, id: &str, headers: &HeaderMa
     }
 }
 
-/// The first byte of `Content-Range: 0-99`, as the specification has it, or of `bytes 0-99/100`, as the RFC has it.
-fn first_byte(text: &str) -> Option<u64> {
-    text.trim().trim_start_matches("bytes").trim_start_matches(['=', ' ']).split_once('-')?.0.parse().ok()
+/// The first and the last byte of `Content-Range: 0-99`, as the specification has it, or of `bytes 0-99/100`, as the RFC has it.
+fn range_of(text: &str) -> Option<(u64, u64)> {
+    let range = text.trim().trim_start_matches("bytes").trim_start_matches(['=', ' ']);
+    let (first, last) = range.split('/').next()?.split_once('-')?;
+    let (first, last) = (first.parse().ok()?, last.parse().ok()?);
+    (first <= last).then_some((first, last))
 }
 
 /// Writes the body to the session. What came before the body was torn stays in the session.

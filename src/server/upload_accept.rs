@@ -16,9 +16,10 @@ use crate::build::row;
 use crate::catalog::record::{NewLine, Version};
 use crate::contract::contract::Contract;
 use crate::contract::gate::{self, Gate, GateError};
+use crate::disk::ignore_rules::Selected;
 use crate::fault::{Failure, Fault};
 use crate::model::framework::ReadSeek;
-use crate::model::intake::{self, Given};
+use crate::model::intake::{self, Given, Model};
 use crate::model::runtime::RuntimeList;
 use crate::oci::layer::Content;
 
@@ -58,12 +59,15 @@ impl Failure for GateRefusal {
 /// Checks the model of a form, moves its files into the store and makes its version.
 pub async fn accept(service: &Service, form: Form, given: Given, accepted: Accepted) -> Result<Version, Refusal> {
     let Form { payload: Payload { selected, staging }, permit: _permit, .. } = form;
-    let checking = tokio::task::spawn_blocking(move || (intake::intake(&selected.tree, &given, &open), selected.left_out));
-    let (model, left_out) = checking.await.map_err(UploadError::Stopped)?;
-    let model = model?;
-    check_runtime(model.runtime.as_deref())?;
-    let contract = model.contract.as_ref().map(|found| found.contract.clone()).unwrap_or_default();
-    gate(service, model.name.as_str(), &contract, accepted.gate).await?;
+    let left_out = selected.left_out.clone();
+    let model = match check(service, selected, given, accepted.gate).await {
+        Ok(model) => model,
+        Err(refusal) => {
+            // What is refused is gone before the answer; removing many files is no work for a thread that others wait for.
+            tokio::task::spawn_blocking(move || drop(staging)).await.map_err(UploadError::Stopped)?;
+            return Err(refusal);
+        }
+    };
     let store = service.store.clone();
     let keeping = tokio::task::spawn_blocking(move || -> Result<_, Refusal> {
         let payload = store.adopt(&model.payload)?;
@@ -86,6 +90,16 @@ pub async fn accept(service: &Service, form: Form, given: Given, accepted: Accep
     Ok(version)
 }
 
+/// Reads the model and refuses what is not valid, not allowed or not let through.
+async fn check(service: &Service, selected: Selected, given: Given, gate: Gate) -> Result<Model, Refusal> {
+    let reading = tokio::task::spawn_blocking(move || intake::intake(&selected.tree, &given, &open));
+    let model = reading.await.map_err(UploadError::Stopped)??;
+    check_runtime(model.runtime.as_deref())?;
+    let contract = model.contract.as_ref().map(|found| found.contract.clone()).unwrap_or_default();
+    pass(service, model.name.as_str(), &contract, gate).await?;
+    Ok(model)
+}
+
 /// An upload reads no file of the service's own machine.
 pub fn check_runtime(runtime: Option<&str>) -> Result<(), UploadError> {
     match runtime.filter(|runtime| !RuntimeList::compiled_in().is_remote(runtime)) {
@@ -96,7 +110,7 @@ pub fn check_runtime(runtime: Option<&str>) -> Result<(), UploadError> {
 
 /// Compares a contract with that of the model's last finished version, where the upload asks for it. The first version of a model has nothing
 /// to be compared with; a version without a contract promised nothing.
-pub async fn gate(service: &Service, model: &str, new: &Contract, gate: Gate) -> Result<(), Refusal> {
+pub async fn pass(service: &Service, model: &str, new: &Contract, gate: Gate) -> Result<(), Refusal> {
     if gate == Gate::None {
         return Ok(());
     }

@@ -1,5 +1,6 @@
 //! Contracts read from SavedModels, judged by TensorFlow: `tests/models/saved_model/` has models that it wrote and what its own reader says.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
@@ -7,13 +8,14 @@ use std::path::{Path, PathBuf};
 use lamina::contract::contract::{Contract, Field, Shape};
 use lamina::contract::dtype::DataType;
 use lamina::contract::reading::Reading;
-use lamina::contract::saved_model::read;
+use lamina::contract::saved_model;
 use lamina::contract::saved_model_meta::{SavedModelError, Tags};
+use lamina::contract::saved_model_text;
 use lamina::contract::wire::{Dialect, decode, encode};
-use lamina::fault::one_line;
+use lamina::fault::{Failure, one_line};
 use serde_json::{Value, json};
 
-use super::made_up::{HugeFile, Numbers, Part, message, varint};
+use super::made_up::Numbers;
 
 /// Every model folder, sorted.
 fn models() -> Vec<PathBuf> {
@@ -28,21 +30,47 @@ fn name(model: &Path) -> &str {
     model.file_name().unwrap().to_str().unwrap()
 }
 
-fn read_bytes(bytes: &[u8]) -> Result<Reading, SavedModelError> {
-    read(Cursor::new(bytes), bytes.len() as u64, &Tags::default())
+/// A model's file, in the form that it has.
+enum Form {
+    Binary(Vec<u8>),
+    Text(Vec<u8>),
 }
 
-/// The binary models with their names; the text form is another reader's.
-fn binaries() -> Vec<(String, Vec<u8>)> {
-    let mut binaries = Vec::new();
-    for model in models() {
-        match fs::read(model.join("saved_model/saved_model.pb")) {
-            Ok(bytes) => binaries.push((name(&model).to_owned(), bytes)),
-            Err(_) => assert!(model.join("saved_model/saved_model.pbtxt").is_file(), "{} holds no model", model.display()),
+impl Form {
+    fn of(model: &Path) -> Form {
+        let folder = model.join("saved_model");
+        match fs::read(folder.join("saved_model.pb")) {
+            Ok(bytes) => Form::Binary(bytes),
+            Err(_) => Form::Text(fs::read(folder.join("saved_model.pbtxt")).unwrap()),
         }
     }
-    assert!(!binaries.is_empty());
-    binaries
+
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Form::Binary(bytes) | Form::Text(bytes) => bytes,
+        }
+    }
+
+    /// The same file with other bytes.
+    fn with(&self, bytes: Vec<u8>) -> Form {
+        match self {
+            Form::Binary(_) => Form::Binary(bytes),
+            Form::Text(_) => Form::Text(bytes),
+        }
+    }
+
+    fn read(&self, tags: &Tags) -> Result<Reading, SavedModelError> {
+        match self {
+            Form::Binary(bytes) => saved_model::read(Cursor::new(bytes), bytes.len() as u64, tags),
+            Form::Text(bytes) => saved_model_text::read(Cursor::new(bytes), bytes.len() as u64, tags),
+        }
+    }
+}
+
+fn read_model(name: &str) -> Result<Reading, SavedModelError> {
+    let models = models();
+    let model = models.iter().find(|model| model.ends_with(name)).unwrap();
+    Form::of(model).read(&Tags::default())
 }
 
 /// TensorFlow's word for a field, in the form of ours: a reference is what it refers to, a composite tensor its parts.
@@ -66,59 +94,86 @@ fn unnamed(mut contract: Contract) -> Contract {
     for signature in &mut contract.signatures {
         for field in signature.inputs.iter_mut().chain(&mut signature.outputs) {
             if let Shape::Dimensions(dimensions) = &mut field.shape {
-                dimensions.iter_mut().for_each(|dimension| dimension.name.clear());
+                for dimension in dimensions {
+                    dimension.name.clear();
+                }
             }
         }
     }
     contract
 }
 
+/// How many fields of a meta graph are more than one tensor.
+fn unusual_fields(graph: &Value) -> usize {
+    let signatures = graph["signatures"].as_array().unwrap().iter();
+    let sides = signatures.flat_map(|signature| [&signature["inputs"], &signature["outputs"]]);
+    sides.flat_map(|fields| fields.as_array().unwrap()).filter(|field| field["kind"] != "dense").count()
+}
+
+/// What our reader gives for a model and TensorFlow's meta graph, compared.
+fn compare(name: &str, reading: Result<Reading, SavedModelError>, graphs: &[Value], chosen: &Value) {
+    let reading = match (name, reading) {
+        ("dtypes_after_2018", Err(error)) => {
+            let first = &chosen["signatures"][1]["inputs"][0];
+            let (field, dtype) = (first["name"].as_str().unwrap(), first["dtype"].as_str().unwrap());
+            let text = error.to_string();
+            assert!(text.starts_with(&format!("the SavedModel's field serving_default.inputs.{field} has the dtype {dtype} (")), "{text}");
+            return;
+        }
+        ("no_signatures", Err(error)) => {
+            assert_eq!(error.to_string(), "the SavedModel holds no signature in its meta graphs tagged {serve}");
+            return;
+        }
+        (_, reading) => reading.unwrap(),
+    };
+    let version = chosen["tensorflow_version"].as_str().unwrap();
+    assert_eq!(reading.model_type, format!("tensorflow:{version}"), "{name}");
+    let read = serde_json::to_value(unnamed(reading.contract.clone()).signatures).unwrap();
+    assert_eq!(read, json!(expected_signatures(chosen)), "{name}");
+    let told = unusual_fields(chosen) + usize::from(graphs.len() > 1);
+    assert_eq!(reading.warnings.len(), told, "{name}: {:?}", reading.warnings);
+    let encoded = encode(&reading.contract, Dialect::V1).unwrap();
+    assert_eq!(decode(&encoded.bytes, None).unwrap(), (reading.contract, Dialect::V1), "{name}");
+}
+
 #[test]
 fn every_contract_is_what_tensorflow_says() {
+    let (mut texts, mut versions) = (0, BTreeSet::new());
     for model in models() {
         let name = name(&model);
-        let Ok(bytes) = fs::read(model.join("saved_model/saved_model.pb")) else {
-            continue;
-        };
+        let form = Form::of(&model);
+        texts += usize::from(matches!(form, Form::Text(_)));
         let expected: Value = serde_json::from_slice(&fs::read(model.join("expected.json")).unwrap()).unwrap();
         let graphs = expected["meta_graphs"].as_array().unwrap();
         // Where there are several, the one that TensorFlow Serving takes.
         let served = graphs.iter().position(|graph| graph["tags"] == json!(["serve"])).unwrap_or(0);
-        let reading = match (name, read_bytes(&bytes)) {
-            ("dtypes_after_2018", Err(error)) => {
-                let first = &graphs[served]["signatures"][1]["inputs"][0];
-                let (field, dtype) = (first["name"].as_str().unwrap(), first["dtype"].as_str().unwrap());
-                let text = error.to_string();
-                assert!(
-                    text.starts_with(&format!("saved_model.pb: the field serving_default.inputs.{field} has the dtype {dtype} (")),
-                    "{text}"
-                );
-                continue;
-            }
-            ("no_signatures", Err(error)) => {
-                assert_eq!(error.to_string(), "saved_model.pb holds no signature (its meta graphs are tagged {serve})");
-                continue;
-            }
-            (_, reading) => reading.unwrap(),
-        };
-        let version = graphs[0]["tensorflow_version"].as_str().unwrap();
-        assert_eq!(reading.model_type, format!("tensorflow:{version}"), "{name}");
-        let read = serde_json::to_value(unnamed(reading.contract.clone()).signatures).unwrap();
-        assert_eq!(read, json!(expected_signatures(&graphs[served])), "{name}");
-        assert_eq!(reading.warnings.is_empty(), name != "tf1_composite", "{name}: {:?}", reading.warnings);
-        let encoded = encode(&reading.contract, Dialect::V1).unwrap();
-        assert_eq!(decode(&encoded.bytes, None).unwrap(), (reading.contract, Dialect::V1), "{name}");
+        compare(name, form.read(&Tags::default()), graphs, &graphs[served]);
+        for graph in graphs {
+            let tags = Tags::new(graph["tags"].as_array().unwrap().iter().map(|tag| tag.as_str().unwrap()));
+            compare(name, form.read(&tags), graphs, graph);
+            versions.insert(graph["tensorflow_version"].as_str().unwrap().to_owned());
+        }
     }
+    assert_eq!(texts, 5);
+    assert_eq!(versions.into_iter().collect::<Vec<_>>(), ["1.15.5", "1.4.1", "2.0.4", "2.21.0", "2.4.4"]);
 }
 
 #[test]
 fn names_of_dimensions_are_kept_and_unusual_tensors_are_told() {
-    let models = binaries();
-    let reading = |name: &str| read_bytes(&models.iter().find(|model| model.0 == name).unwrap().1).unwrap();
-    let infos = reading("tf1_tensor_infos").contract;
-    let serving = infos.signatures.iter().find(|signature| signature.name == "serving_default").unwrap();
-    assert!(matches!(&serving.inputs[0].shape, Shape::Dimensions(dimensions) if dimensions[0].name == "batch"));
+    let signature = |name: &str| {
+        let signatures = read_model(name).unwrap().contract.signatures.into_iter();
+        signatures.into_iter().find(|signature| signature.name == "serving_default").unwrap()
+    };
+    let names = |field: &Field| match &field.shape {
+        Shape::Dimensions(dimensions) => dimensions.iter().map(|dimension| dimension.name.clone()).collect(),
+        shape => vec![format!("{shape:?}")],
+    };
+    let serving = signature("tf1_tensor_infos");
+    assert_eq!(names(&serving.inputs[0]), ["batch"]);
     assert_eq!(serving.inputs[1], Field::new("shapeless", DataType::Float, Shape::Any));
+    let serving = signature("tf1_text_by_hand");
+    assert_eq!(names(&serving.inputs[0]), ["UnknownRank"]);
+    assert_eq!(names(&serving.inputs[1]), ["batch", "'"]);
     let sparse = "is a sparse tensor; the contract has the dtype and shape of the dense one that it stands for";
     let expected = [
         "serving_default.inputs.ragged is a composite tensor (RaggedTensorSpec); the contract has its parts as subfields, by position"
@@ -126,97 +181,79 @@ fn names_of_dimensions_are_kept_and_unusual_tensors_are_told() {
         format!("serving_default.inputs.sparse {sparse}"),
         format!("serving_default.outputs.sparse_too {sparse}"),
     ];
-    assert_eq!(reading("tf1_composite").warnings, expected);
+    let binary = read_model("tf1_composite").unwrap();
+    assert_eq!(binary.warnings, expected);
+    assert_eq!(binary, read_model("tf1_text_composite").unwrap());
 }
 
 #[test]
 fn a_cut_model_is_an_error_and_a_damaged_one_never_a_panic() {
     let mut numbers = Numbers(0x9e37_79b9_7f4a_7c15);
-    for (name, bytes) in binaries() {
+    for model in models() {
+        let name = name(&model);
+        let form = Form::of(&model);
+        let bytes = form.bytes();
+        // Between two meta graphs, and after the last brace of a text, nothing tells that there was more.
+        let whole_bytes = if matches!(form, Form::Text(_)) { bytes.trim_ascii_end().len() } else { bytes.len() };
+        let several = name == "tf1_many_graphs" || name.ends_with("every_kind");
         for _ in 0..150 {
-            let cut = &bytes[..numbers.below(bytes.len())];
-            let answer = read_bytes(cut);
-            // Between two meta graphs nothing tells that there was a third.
-            if name != "tf1_many_graphs" || answer.is_err() {
+            let cut = form.with(bytes[..numbers.below(whole_bytes)].to_vec());
+            let answer = cut.read(&Tags::default());
+            if !several || answer.is_err() {
                 let text = one_line(&answer.unwrap_err());
-                assert!(text.contains("at byte ") || text.contains("holds no meta graph"), "{name}, cut to {}: {text}", cut.len());
+                let placed = text.contains("at byte ") || text.contains(": saved_model.pbtxt:");
+                let nothing = text.contains("holds no meta graph") || text.starts_with("the file is ");
+                assert!(placed || nothing, "{name}, cut to {}: {text}", cut.bytes().len());
             }
         }
         // Most of a file is the graph; its first and last parts are what is read.
         for round in 0..450 {
-            let mut damaged = bytes.clone();
+            let mut damaged = bytes.to_vec();
             for _ in 0..=round % 4 {
                 let near_an_end = numbers.below(1500.min(bytes.len()));
                 let at = if numbers.below(3) == 0 { near_an_end } else { bytes.len() - 1 - near_an_end };
                 damaged[at] ^= 1 << numbers.below(8);
             }
-            match read_bytes(&damaged) {
+            match form.with(damaged).read(&Tags::default()) {
                 Ok(reading) => reading.contract.validate().unwrap(),
                 Err(error) => {
-                    assert!(one_line(&error).starts_with("saved_model.pb") || one_line(&error).starts_with("the contract in"), "{error}")
+                    let text = one_line(&error);
+                    assert!(text.starts_with("the SavedModel") || text.starts_with("the file is "), "{text}");
                 }
             }
         }
     }
 }
 
-/// A meta graph with these tags, and one signature with one output of a type.
-fn meta_graph(tags: &[&str], signature: &str, dtype: u8) -> Vec<u8> {
-    let tags: Vec<u8> = tags.iter().flat_map(|tag| message(4, tag.as_bytes())).collect();
-    let output = [message(1, b"y"), message(2, &[&[0x10, dtype][..], &message(3, b"")].concat())].concat();
-    let entry = [message(1, signature.as_bytes()), message(2, &message(2, &output))].concat();
-    [message(1, &tags), message(5, &entry)].concat()
-}
-
 #[test]
-fn a_graph_of_eight_gib_is_stepped_over() {
-    let after = meta_graph(&["serve"], "predict", 1);
-    let hole_bytes = 8_u64 << 30;
-    let graph = [&[0x12][..], &varint(hole_bytes)].concat();
-    let head = [&[0x12][..], &varint(graph.len() as u64 + hole_bytes + after.len() as u64), &graph].concat();
-    let mut file = HugeFile::new(vec![Part::Bytes(head), Part::Hole(hole_bytes), Part::Bytes(after)]);
-    let size_bytes = file.size_bytes();
-    let reading = read(&mut file, size_bytes, &Tags::default()).unwrap();
-    assert_eq!(reading.contract.signatures[0].outputs, [Field::new("y", DataType::Float, Shape::scalar())]);
-    assert_eq!(reading.model_type, "tensorflow:unknown");
-    assert!(file.read_bytes < 64 << 10, "{} bytes", file.read_bytes);
-}
-
-#[test]
-fn among_meta_graphs_the_one_that_is_served_is_read() {
-    let signatures = |graphs: &[Vec<u8>]| {
-        let file: Vec<u8> = graphs.iter().flat_map(|graph| message(2, graph)).collect();
-        let signatures = read_bytes(&file)?.contract.signatures.into_iter();
-        Ok::<Vec<_>, SavedModelError>(signatures.map(|signature| (signature.name, signature.outputs[0].kind.clone())).collect())
+fn another_kind_of_file_is_told_with_its_place() {
+    let read = |bytes: &[u8]| {
+        let binary = Form::Binary(bytes.to_vec()).read(&Tags::default()).unwrap_err();
+        let text = Form::Text(bytes.to_vec()).read(&Tags::default()).unwrap_err();
+        [binary, text].map(|error| one_line(&error).lines().next().unwrap().to_owned())
     };
-    let is = |name: &str, dtype| (name.to_owned(), lamina::contract::contract::FieldKind::Dtype(dtype));
-    let train = meta_graph(&["train"], "f", 2);
-    let serve = meta_graph(&["serve"], "f", 1);
-    let gpu = meta_graph(&["serve", "gpu"], "f", 9);
-    assert_eq!(signatures(&[train.clone(), gpu.clone(), serve.clone()]).unwrap(), [is("f", DataType::Float)]);
-    assert_eq!(signatures(&[train.clone(), gpu.clone()]).unwrap(), [is("f", DataType::Int64)]);
-    // A type that no contract has matters only where it is served.
-    assert_eq!(signatures(&[meta_graph(&["train"], "f", 24), serve]).unwrap(), [is("f", DataType::Float)]);
-    let other = meta_graph(&["other"], "g", 3);
-    assert_eq!(signatures(&[train.clone(), other, train.clone()]).unwrap(), [is("f", DataType::Double), is("g", DataType::Int32)]);
-    let error = signatures(&[train, meta_graph(&["b", "a"], "f", 1)]).unwrap_err();
+    assert_eq!(read(b""), ["the file is empty, not a SavedModel"; 2]);
+    assert_eq!(read(b"<!DOCTYPE html>\n<html>"), ["the file is a web page (HTML), not a SavedModel"; 2]);
+    let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 1021309\n";
+    assert_eq!(read(pointer), ["the file is a Git LFS pointer to a file of 1021309 bytes, not a SavedModel"; 2]);
+    let error = Form::Binary(pointer.to_vec()).read(&Tags::default()).unwrap_err();
+    assert_eq!(error.remedy().unwrap(), "fetch the file itself with `git lfs pull`");
     assert_eq!(
-        error.to_string(),
-        "saved_model.pb holds different signatures `f` in meta graphs tagged {train}, {a, b}, and none tagged `serve` alone"
+        read(b"404: Not Found"),
+        [
+            "the file is text that begins with `404: Not Found`, not a SavedModel",
+            "the file is not the text of a SavedModel: saved_model.pbtxt:1:1: expected a field's name, and found `4`"
+        ]
     );
-    assert!(matches!(signatures(&[]), Err(SavedModelError::NoMetaGraph)));
-    assert!(matches!(signatures(&[meta_graph(&["serve"], "", 1)]), Err(SavedModelError::Invalid(_))));
-    assert!(matches!(signatures(&[meta_graph(&["serve"], "f", 0)]), Err(SavedModelError::Dtype { .. })));
-}
-
-#[test]
-fn a_model_that_only_grows_in_memory_is_refused() {
-    let names: Vec<u8> = (0..20_u32).flat_map(|_| message(4, &vec![b'x'; 1 << 20])).collect();
-    let text = one_line(&read_bytes(&message(2, &message(1, &names))).unwrap_err());
-    assert!(text.contains("more than 16777216 bytes of names"), "{text}");
-    let composite = (0..100).fold(vec![0x10, 1], |inner, _| message(5, &message(2, &inner)));
-    let entry = [message(1, b"x"), message(2, &composite)].concat();
-    let signature = [message(1, b"f"), message(2, &message(1, &entry))].concat();
-    let text = one_line(&read_bytes(&message(2, &message(5, &signature))).unwrap_err());
-    assert!(text.contains("composite tensors are nested too deep"), "{text}");
+    assert_eq!(read(&[0; 64])[0], "the file is not a readable SavedModel: at byte 0: a field with the number 0");
+    assert_eq!(read(b"node { name: 'x' }")[1], "the SavedModel holds no meta graph");
+    let error = Form::Text(b"meta_graphs {\n  signature_def {\n    key: predict".to_vec()).read(&Tags::default()).unwrap_err();
+    assert_eq!(
+        one_line(&error),
+        "the file is not the text of a SavedModel: saved_model.pbtxt:3:10: expected a string in quotes, and found `p`\n  \
+         |\n3 |     key: predict\n  |          ^"
+    );
+    let text = b"meta_graphs { signature_def { value { inputs { value { dtype: DT_FLAOT".to_vec();
+    let error = one_line(&Form::Text(text).read(&Tags::default()).unwrap_err());
+    assert!(error.contains("saved_model.pbtxt:1:63: `DT_FLAOT` is no dtype of TensorFlow"), "{error}");
 }

@@ -12,7 +12,13 @@ mod base_families;
 mod containers;
 mod demo;
 mod determinism;
+mod distribution_discovery;
+mod distribution_management;
+mod distribution_pull;
+mod distribution_push;
 mod embedded_registry;
+mod garbage;
+mod garbage_service;
 mod have_and_want;
 mod image;
 mod image_files;
@@ -24,6 +30,7 @@ mod page;
 mod pull;
 mod rebuild;
 mod registry;
+mod registry_clients;
 mod registry_faults;
 mod registry_login;
 mod registry_uploads;
@@ -40,6 +47,7 @@ mod support {
     pub mod browser;
     pub mod client;
     pub mod docker_registry;
+    pub mod embedded;
     pub mod fault_registry;
     pub mod fault_tokens;
     pub mod fault_uploads;
@@ -48,5 +56,6 @@ mod support {
     pub mod models;
     pub mod outside;
     pub mod real_base;
+    pub mod shelves;
     pub mod wire_tap;
 }

@@ -121,6 +121,14 @@ fn a_layer_is_kept_as_a_recipe_over_content_and_read_in_ranges() {
         assert!(part == whole[range.start as usize..range.end as usize]);
     }
     assert!(matches!(other.open_range(&layer.digest, 0..layer.size_bytes + 1), Err(StoreError::Range { .. })));
+    // Who finds a file there renews it, while others read it.
+    let (_, mut reader) = store.open_blob(&layer.digest).unwrap();
+    let mut read = vec![0; 1000];
+    reader.read_exact(&mut read).unwrap();
+    let again = store.staging().unwrap();
+    store.adopt(&staged(again.path(), &many)).unwrap();
+    reader.read_to_end(&mut read).unwrap();
+    assert_eq!(Digest::of(&read), layer.digest);
     // A gzip layer is a blob.
     let layer = seal(recipe, Compression::Gzip, Purpose::Files, staging.path(), &|_| {}).unwrap();
     store.put_layer(&layer).unwrap();
@@ -208,43 +216,62 @@ fn repositories_tags_and_manifests() {
     assert_eq!(files(&data.path().join("repositories/a/_tags")), ["1", "_x.Y-2"]);
 }
 
+/// Data folders of earlier releases have manifests and no account of blobs.
+#[test]
+fn a_repository_without_an_account_of_its_blobs_has_those_that_its_manifests_name() {
+    let (data, store) = store();
+    let blob = store.put_bytes(b"blob").unwrap();
+    let text = format!(r#"{{"layers": [{{"digest": "{blob}"}}]}}"#);
+    store.put_manifest("a", "1", &Document::new("application/vnd.oci.image.manifest.v1+json", text.into_bytes())).unwrap();
+    assert_eq!(files(&data.path().join("repositories/a/_blobs")), [blob.hex()]);
+    fs::remove_dir_all(data.path().join("repositories/a/_blobs")).unwrap();
+    assert!(store.renew_blob_in("a", &blob).unwrap() && store.has_blob_in("a", &blob).unwrap());
+    assert!(!store.has_blob_in("b", &blob).unwrap() && !data.path().join("repositories/b").exists());
+}
+
 #[test]
 fn an_upload_in_pieces_survives_a_restart_and_is_written_by_one_at_a_time() {
     let (data, store) = store();
-    let id = store.start_upload().unwrap();
-    let mut upload = store.upload(&id).unwrap();
+    let id = store.start_upload("a").unwrap();
+    let mut upload = store.upload("a", &id).unwrap();
     upload.append(b"one ").unwrap();
-    assert!(matches!(store.upload(&id), Err(StoreError::Busy(_))));
+    assert!(matches!(store.upload("a", &id), Err(StoreError::Busy(_))));
     store.suspend(upload);
-    assert_eq!(store.upload_offset(&id).unwrap(), 4);
+    assert_eq!(store.upload_offset("a", &id).unwrap(), 4);
+    assert!(matches!(store.upload("b", &id), Err(StoreError::NoUpload(_))), "a session is one repository's");
     let store = Store::open(data.path()).unwrap();
-    let mut upload = store.upload(&id).unwrap();
+    let mut upload = store.upload("a", &id).unwrap();
     assert_eq!(upload.offset(), 4);
     upload.append(b"two").unwrap();
     let digest = store.finish_upload(upload, Digest::of(b"one two")).unwrap();
     assert_eq!(all(&store, &digest), b"one two");
-    assert!(matches!(store.upload(&id), Err(StoreError::NoUpload(_))));
-    let id = store.start_upload().unwrap();
-    assert!(matches!(store.finish_upload(store.upload(&id).unwrap(), digest), Err(StoreError::Mismatch { .. })));
-    let id = store.start_upload().unwrap();
-    store.cancel_upload(&id).unwrap();
+    assert!(store.has_blob_in("a", &digest).unwrap() && !store.has_blob_in("b", &digest).unwrap());
+    assert!(matches!(store.upload("a", &id), Err(StoreError::NoUpload(_))));
+    let id = store.start_upload("a").unwrap();
+    assert!(matches!(store.finish_upload(store.upload("a", &id).unwrap(), digest), Err(StoreError::Mismatch { .. })));
+    let id = store.start_upload("a").unwrap();
+    store.cancel_upload("a", &id).unwrap();
     for id in ["", "../blobs", "a/b", &id] {
-        assert!(matches!(store.upload(id), Err(StoreError::NoUpload(_))), "{id}");
-        assert!(matches!(store.cancel_upload(id), Err(StoreError::NoUpload(_))), "{id}");
+        assert!(matches!(store.upload("a", id), Err(StoreError::NoUpload(_))), "{id}");
+        assert!(matches!(store.cancel_upload("a", id), Err(StoreError::NoUpload(_))), "{id}");
     }
     assert_eq!(files(&data.path().join("uploads")), [""; 0]);
 }
 
 #[test]
-fn what_was_left_in_the_middle_is_removed_when_it_is_old() {
+fn a_session_that_nobody_touches_expires_and_one_that_is_held_or_asked_for_does_not() {
     let (data, store) = store();
-    let id = store.start_upload().unwrap();
-    let staging = data.path().join("uploads/staging-left");
-    fs::create_dir(&staging).unwrap();
-    fs::write(staging.join("0"), b"x").unwrap();
-    let now = fs::metadata(staging.join("0")).unwrap().modified().unwrap();
-    assert_eq!(store.remove_stale_uploads(now - Duration::from_mins(1)).unwrap(), 0);
-    assert_eq!(store.upload_offset(&id).unwrap(), 0);
-    assert_eq!(store.remove_stale_uploads(now + Duration::from_mins(1)).unwrap(), 2);
-    assert_eq!(files(&data.path().join("uploads")), [""; 0]);
+    let [rests, held, asked] = [(); 3].map(|()| store.start_upload("a").unwrap());
+    for id in [&rests, &held, &asked] {
+        let file = fs::File::options().write(true).open(data.path().join("uploads").join(format!("session-{id}"))).unwrap();
+        let long_ago = file.metadata().unwrap().modified().unwrap() - Duration::from_hours(48);
+        file.set_modified(long_ago).unwrap();
+    }
+    let upload = store.upload("a", &held).unwrap();
+    assert_eq!(store.upload_offset("a", &asked).unwrap(), 0);
+    assert_eq!(store.expire_uploads(Duration::from_hours(72)).unwrap(), 0);
+    assert_eq!(store.expire_uploads(Duration::from_hours(24)).unwrap(), 1);
+    assert!(matches!(store.upload("a", &rests), Err(StoreError::NoUpload(_))));
+    drop(upload);
+    assert!(store.upload("a", &held).is_ok() && store.upload("a", &asked).is_ok());
 }

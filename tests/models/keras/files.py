@@ -2,7 +2,10 @@
 
 import os
 
-import numpy
+
+def double(t):
+    """What a Lambda does: a lambda's own code would be in the file, with the path of this one."""
+    return t * 2
 
 
 def write(keras, save):
@@ -45,8 +48,6 @@ def write(keras, save):
     model = small()
     model.save_weights(os.path.join(here, "weights_keras_%s.weights.h5" % ("3" if three else "2")))
     if three:
-        numpy.random.seed(1)
-
         class Custom(layers.Layer):
             """A layer that only its author's code knows."""
 
@@ -55,10 +56,17 @@ def write(keras, save):
 
         x = keras.Input((4,), name="x")
         y = layers.Dense(3)(x)
-        model = keras.Model(x, [layers.Lambda(lambda t: t * 2, name="doubled")(y), Custom(name="alone")(y), layers.Dense(2, name="known")(Custom()(y))])
+        model = keras.Model(x, [layers.Lambda(double, name="doubled")(y), Custom(name="alone")(y), layers.Dense(2, name="known")(Custom()(y))])
         save("custom_keras", "model.keras", model)
+        # Operations, whose classes have names of layers: a sum that is one, a mean that is no Average, and one of another dtype.
+        x = keras.Input((4,), name="x")
+        y = layers.Dense(3, name="hidden")(x)
+        mean = keras.ops.average(y, axis=-1)
+        outputs = [keras.ops.add(y, 2.0), keras.ops.argmax(y, axis=-1), layers.RepeatVector(2, name="repeated")(keras.ops.expand_dims(mean, axis=-1))]
+        for suffix in ("h5", "keras"):
+            save("custom_operations_" + suffix, "model." + suffix, keras.Model(x, outputs))
     else:
         x = keras.Input((4,), name="x")
         y = layers.Dense(3)(x)
-        model = keras.Model(x, [layers.Lambda(lambda t: t * 2, name="doubled")(y), y * 3, layers.Dense(2, name="known")(y)])
+        model = keras.Model(x, [layers.Lambda(double, name="doubled")(y), y * 3, layers.Dense(2, name="known")(y)])
         save("custom_h5", "model.h5", model)

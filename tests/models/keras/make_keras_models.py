@@ -7,7 +7,11 @@ import json
 import os
 import sys
 
-import keras
+if sys.argv[1:] == ["tf"]:
+    # The Keras inside TensorFlow 1, beside the library of the same time.
+    from tensorflow import keras
+else:
+    import keras
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 DTYPES = {
@@ -16,15 +20,18 @@ DTYPES = {
 }  # fmt: skip
 VERSION = tuple(int(part) for part in keras.__version__.split(".")[:2])
 MAJOR = VERSION[0]
-ERA = "2_2" if MAJOR == 2 and VERSION < (2, 4) else str(MAJOR)
+ERA = "tf_1" if "tf" in keras.__version__ else "2_2" if VERSION == (2, 2) else str(MAJOR)
 
 
 def describe(model):
-    """What Keras says of a model."""
+    """What Keras says of a model.
+
+    It is asked of a model that was loaded: versions 1 and 3 make names anew for inputs that have none of their own.
+    """
 
     def tensor(name, t):
-        if VERSION >= (2, 4):
-            shape, dtype = t.shape, t.dtype
+        if VERSION >= (2, 4) or ERA == "tf_1":
+            shape, dtype = getattr(t.shape, "as_list", lambda: t.shape)(), t.dtype
         elif MAJOR == 2:
             shape, dtype = keras.backend.int_shape(t), keras.backend.dtype(t)
         else:
@@ -44,12 +51,24 @@ def describe(model):
     }
 
 
+def fresh_names():
+    """Names are counted from 1 again, as in a process that only loads a model."""
+    if MAJOR == 1:
+        keras.backend.common.reset_uids()
+    else:
+        keras.backend.clear_session()
+
+
 def save(name, file_name, model):
-    """A model's file, and beside it what Keras says of it."""
+    """A model's file, and beside it what Keras says of it; it cannot load a custom layer without the code."""
     folder = os.path.join(HERE, "keras_%s_%s" % (ERA, name))
     if not os.path.isdir(folder):
         os.makedirs(folder)
-    model.save(os.path.join(folder, file_name))
+    path = os.path.join(folder, file_name)
+    model.save(path)
+    if MAJOR < 3 or "custom" not in name:
+        fresh_names()
+        model = keras.models.load_model(path, **({} if MAJOR == 1 else {"compile": False}))
     with open(os.path.join(folder, "expected.json"), "w") as file:
         json.dump(describe(model), file, indent=1)
         file.write("\n")
@@ -60,7 +79,9 @@ def write_zoo(models):
         for name in sorted(models):
             try:
                 model = models[name]()
-                line = {"name": name, "config": json.loads(model.to_json()), "expected": describe(model)}
+                config = model.to_json()
+                fresh_names()
+                line = {"name": name, "config": json.loads(config), "expected": describe(keras.models.model_from_json(config))}
             except (AttributeError, NotImplementedError, ValueError, TypeError, ImportError) as error:
                 print("left out:", name, "%s: %s" % (type(error).__name__, str(error).split("\n")[0]), file=sys.stderr)
                 continue
@@ -72,6 +93,10 @@ def main():
         import zoo_keras_1 as models
     elif VERSION < (2, 4):
         import zoo_keras_2_2 as models
+
+        if ERA == "tf_1":
+            models.write_files(keras, save)
+            return
     else:
         import zoo as models
         import files

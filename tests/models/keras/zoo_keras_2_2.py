@@ -1,13 +1,24 @@
 """Models of Keras 2.2, the library beside TensorFlow 1: layers and files as it wrote them."""
 
-import keras
-from keras import layers
+import os
+
+HERE = os.path.dirname(os.path.abspath(__file__))
 
 
-def write(save, write_zoo):
+def write_files(library, save):
+    """The files; `library` is Keras or the one inside TensorFlow."""
+    global keras, layers
+    keras, layers = library, library.layers
     save("sequential_h5", "model.h5", small())
     save("functional_h5", "model.h5", functional())
     save("multi_h5", "model.h5", image())
+
+
+def write(save, write_zoo):
+    import keras as library
+
+    write_files(library, save)
+    small().save_weights(os.path.join(HERE, "weights_keras_2_2.h5"))
     write_zoo(zoo())
 
 
