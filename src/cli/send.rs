@@ -10,6 +10,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -215,21 +216,8 @@ impl Sending<'_> {
         let (large, mut small): (BTreeMap<_, _>, BTreeMap<_, _>) = wanted.into_iter().partition(|(_, file)| is_large(file));
         let mut transfer = Transfer::default();
         if let Some(repository) = &repository {
-            let pushes = stream::iter(&large).map(|(digest, file)| async move { (*digest, self.push(repository, *digest, file).await) });
-            let pushed: Vec<_> = pushes.buffer_unordered(BLOBS_AT_ONCE).collect().await;
-            let mut refused = Vec::new();
-            for (digest, result) in pushed {
-                match result {
-                    Ok(sent_bytes) => transfer.add(sent_bytes, Moved::Sent),
-                    // What stands before the service does not pass its registry on.
-                    Err(SendError::Push { source, .. })
-                        if matches!(source.status().map_or(0, |status| status.as_u16()), 401 | 403 | 404 | 405) =>
-                    {
-                        refused.push(digest);
-                    }
-                    Err(error) => return Err(error),
-                }
-            }
+            let (sent_bytes, refused) = self.push_all(repository, &large).await?;
+            transfer.add(sent_bytes, Moved::Sent);
             small.extend(large.into_iter().filter(|(digest, _)| refused.contains(digest)));
         }
         for batch in batches(&small) {
@@ -246,6 +234,25 @@ impl Sending<'_> {
         let registries = Registries::new(settings).map_err(SendError::Registry)?;
         let reference = Reference::repository(&registry, self.model);
         registries.repository(&reference, Access::Push).map(Some).map_err(SendError::Registry)
+    }
+
+    /// Pushes large files; says how many bytes went out, and which files the registry takes from nobody: what stands before the service does not pass it on.
+    async fn push_all(&self, repository: &Repository, files: &BTreeMap<Digest, Wanted<'_>>) -> Result<(u64, Vec<Digest>), SendError> {
+        let pushes = stream::iter(files).map(|(digest, file)| async move { (*digest, self.push(repository, *digest, file).await) });
+        let mut pushes = pin!(pushes.buffer_unordered(BLOBS_AT_ONCE));
+        let (mut sent_bytes, mut refused) = (0, Vec::new());
+        while let Some((digest, result)) = pushes.next().await {
+            match result {
+                Ok(bytes) => sent_bytes += bytes,
+                Err(SendError::Push { source, .. })
+                    if matches!(source.status().map_or(0, |status| status.as_u16()), 401 | 403 | 404 | 405) =>
+                {
+                    refused.push(digest);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok((sent_bytes, refused))
     }
 
     /// Pushes one file; says how many bytes went out.

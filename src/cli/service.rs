@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use reqwest::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE};
 use reqwest::multipart::Form;
 use reqwest::{Client, Response, StatusCode};
 use serde::Deserialize;
@@ -149,6 +149,12 @@ impl Service {
         &self.url
     }
 
+    /// Makes sure that something answers there; what, its answers to other questions tell.
+    pub async fn reach(&self) -> Result<(), ServiceError> {
+        let answer = self.client.get(format!("{}/api/buildinfo", self.url)).send().await;
+        answer.map(drop).map_err(|source| self.wire("reaching the service", source))
+    }
+
     /// The registry of this service, `host[:port]`, and whether it speaks plain HTTP; `None` where the service is not at the root of its host.
     pub fn registry(&self) -> Option<(String, bool)> {
         let url = url::Url::parse(&self.url).ok().filter(|url| url.path() == "/")?;
@@ -168,11 +174,12 @@ impl Service {
     /// Uploads a model whose `files` the service may have.
     pub async fn upload_list(&self, form: Form, files: usize) -> Result<Asked, ServiceError> {
         let (operation, url) = ("uploading the model", format!("{}/api/v2/model/upload/tree?view=lamina", self.url));
-        let response = match self.client.post(&url).multipart(form).send().await {
+        // A service that answers without having read the question closes the connection: nothing else may be sent over it.
+        let response = match self.client.post(&url).header(CONNECTION, "close").multipart(form).send().await {
             Ok(response) => response,
             Err(source) => {
                 // One that does not know the question may hang up while it is asked.
-                let asked = if source.is_connect() { None } else { self.client.post(&url).send().await.ok() };
+                let asked = if source.is_connect() { None } else { self.client.post(&url).header(CONNECTION, "close").send().await.ok() };
                 let is_unknown = asked.is_some_and(|response| response.status() == StatusCode::NOT_FOUND);
                 return if is_unknown { Ok(Asked::Unknown) } else { Err(self.wire(operation, source)) };
             }

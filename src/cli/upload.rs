@@ -101,17 +101,7 @@ impl Failure for UploadError {
 pub async fn run(arguments: &UploadArguments, settings: &Settings, voice: &Voice) -> Result<(), Box<dyn Failure>> {
     let version = upload(arguments, settings, voice).await?;
     let word = |name: &str| version[name].as_str().unwrap_or("-").to_owned();
-    let moved = |name: &str| size(version["transfer"][name].as_u64().unwrap_or_default());
-    let text = format!(
-        "{} version {}: {}\n{}\n{}\nsent {}, there already {}",
-        word("model"),
-        version["version"],
-        word("status"),
-        word("digest"),
-        word("image"),
-        moved("sent_bytes"),
-        moved("skipped_bytes")
-    );
+    let text = format!("{} version {}: {}\n{}\n{}", word("model"), version["version"], word("status"), word("digest"), word("image"));
     voice.result(&version, &text)?;
     Ok(())
 }
@@ -126,6 +116,8 @@ pub async fn upload(arguments: &UploadArguments, settings: &Settings, voice: &Vo
     let tree = what_goes(&read);
     show(&read, &tree, voice);
     let service = Service::new(&url(arguments, &settings.service), &settings.registries)?;
+    // Before gigabytes are read for nobody.
+    service.reach().await?;
     let listener = voice.listener();
     let tree = hash(tree, arguments, settings, &listener).await?;
     listener(Event::Stage(format!("Uploading to {}", service.url())));

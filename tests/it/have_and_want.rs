@@ -256,6 +256,26 @@ async fn a_file_that_changes_while_it_is_sent_makes_no_version() {
     assert_eq!(content, 0);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_gate_refuses_is_refused_before_it_is_sent() {
+    let bench = Bench::new().await;
+    let model = bench.home.path().join("model");
+    write_model(&model, "m", &[("large.bin", &noise(9 << 20))]);
+    assert_eq!(bench.upload(&model)["status"], "Finished");
+    write_model(&model, "m", &[("large.bin", &noise(10 << 20))]);
+    fs::write(model.join("contract.prototxt"), CONTRACT.replace("\"y\"", "\"other\"")).unwrap();
+    bench.tap.forget();
+    let before = listing(&bench.home.data());
+    let url = bench.url();
+    let ran = bench.home.hs(bench.words(&model, &url).into_iter().chain(["--gate", "breaking"]));
+    assert_eq!(ran.code, 5, "{ran:#?}");
+    assert!(ran.stderr.contains("against version 1 of `m`"), "{ran:#?}");
+    assert!(bench.tap.body_bytes() < 10_000, "{:?}", bench.tap.seen());
+    assert_eq!(listing(&bench.home.data()), before);
+    // Without the gate the same folder makes the next version.
+    assert_eq!(bench.upload(&model)["version"], 2);
+}
+
 /// What a client that is not ours sends.
 struct ByHand {
     url: String,
