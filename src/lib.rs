@@ -259,6 +259,8 @@ pub mod model {
     /// What wrote these files, and the contract that they imply.
     pub mod framework;
 
+    /// The list of a model's files, as a client says it.
+    pub mod listing;
     /// The bytes of a Python file -> its syntax tree.
     pub mod python_source;
 
@@ -302,6 +304,9 @@ pub mod disk {
     /// What sealing gave, remembered.
     pub mod seal_cache;
 
+    /// The digests of a folder's files, remembered.
+    pub mod digest_cache;
+
     /// A blocking reader as an asynchronous stream.
     pub mod stream;
 
@@ -343,6 +348,9 @@ pub mod disk {
 
     /// Model files, trees and recipes into the store.
     pub mod store_content;
+
+    /// Which of listed files are here.
+    pub mod store_have;
 
     /// Repositories: manifests and tags.
     pub mod store_repositories;
@@ -423,6 +431,9 @@ pub mod registry {
     /// The registry's side of an upload.
     pub mod session;
 
+    /// Uploads that a later run goes on with.
+    pub mod journal;
+
     /// Blobs, pushed.
     pub mod upload;
 
@@ -499,11 +510,17 @@ pub mod server {
     /// A form, read as it arrives; a version made of it.
     pub mod upload;
 
+    /// What becomes of an upload that has been read.
+    pub mod upload_accept;
+
     /// The seed era's form.
     pub mod upload_v1;
 
     /// The last ancestor's form, and ours.
     pub mod upload_v2;
+
+    /// Have and want: a list of files, and those of them that are not here.
+    pub mod upload_tree;
 
     /// The ancestor's JSON of a signature.
     pub mod signature_json;
@@ -607,6 +624,9 @@ pub mod cli {
 
     /// A service, as its client.
     pub mod service;
+
+    /// What a service does not have, sent.
+    pub mod send;
 
     /// `hs upload`.
     pub mod upload;

@@ -17,6 +17,7 @@ use serde::Deserialize;
 use super::args::Global;
 use crate::build::base::Places;
 use crate::build::collect::CollectSettings;
+use crate::disk::digest_cache::DigestCache;
 use crate::disk::seal_cache::SealCache;
 use crate::disk::store::{Store, StoreError};
 use crate::fault::{Failure, Fault};
@@ -25,6 +26,7 @@ use crate::model::tree::Limits;
 use crate::model::yaml::{self, YamlError};
 use crate::registry::client::Registries;
 use crate::registry::error::RegistryError;
+use crate::registry::journal::Journal;
 use crate::registry::settings::{HostSettings, Proxies, RegistrySettings, Secret};
 
 /// Where Debian, and what is made of it, keeps the certificates that it trusts.
@@ -37,6 +39,10 @@ pub struct Settings {
     pub data_folder: PathBuf,
     /// What earlier builds remember of their layers; `None` where there is no home.
     pub layer_cache: Option<SealCache>,
+    /// What earlier uploads remember of files; `None` where there is no home.
+    pub digest_cache: Option<DigestCache>,
+    /// The pushes of earlier uploads that did not end; `None` where there is no home.
+    pub journal: Option<Journal>,
     /// Registries, credentials, certificates.
     pub registries: RegistrySettings,
     /// `host/prefix` of mirrors that hold the listed runtimes.
@@ -172,10 +178,12 @@ impl Settings {
             Some(text) => text.parse().map_err(|_| SettingsError::Epoch(text))?,
             None => 0,
         };
-        let layer_cache = home_folder("XDG_CACHE_HOME", ".cache").map(|folder| SealCache::new(folder.join("lamina/layers")));
+        let cache = |name: &str| Some(home_folder("XDG_CACHE_HOME", ".cache")?.join("lamina").join(name));
         Ok(Settings {
             data_folder,
-            layer_cache,
+            layer_cache: cache("layers").map(SealCache::new),
+            digest_cache: cache("digests").map(DigestCache::new),
+            journal: cache("uploads").map(Journal::new),
             registries: registry_settings(file.registries, file.ca_files),
             base_mirrors: file.base_mirrors,
             runtimes,

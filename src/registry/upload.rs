@@ -17,6 +17,7 @@ use reqwest::StatusCode;
 
 use super::client::{Endpoint, Repository};
 use super::error::{Action, Operation, RegistryError, Trouble};
+use super::journal::Note;
 use super::retry::Tries;
 use super::session::Session;
 use super::wire::{BodyStream, Payload};
@@ -66,6 +67,32 @@ impl Repository {
         source: Source<'_>,
         listener: Listener<'_>,
     ) -> Result<Uploaded, RegistryError> {
+        self.upload_noted(digest, size_bytes, session, None, source, listener).await
+    }
+
+    /// Pushes a blob, noting the session, so that a later run goes on with it; goes on with the one that `note` has.
+    pub async fn resume(
+        &self,
+        digest: Digest,
+        size_bytes: u64,
+        note: Option<Note>,
+        source: Source<'_>,
+        listener: Listener<'_>,
+    ) -> Result<Uploaded, RegistryError> {
+        let address = &self.origin.host.wire.address;
+        let session = note.as_ref().and_then(Note::session).filter(|session| address.owns(&session.url));
+        self.upload_noted(digest, size_bytes, session, note, source, listener).await
+    }
+
+    async fn upload_noted(
+        &self,
+        digest: Digest,
+        size_bytes: u64,
+        session: Option<Session>,
+        note: Option<Note>,
+        source: Source<'_>,
+        listener: Listener<'_>,
+    ) -> Result<Uploaded, RegistryError> {
         let endpoint = &self.origin;
         let mut upload = Upload {
             endpoint,
@@ -74,7 +101,10 @@ impl Repository {
             size_bytes,
             source,
             listener,
+            // What an earlier run has sent in it, the registry is asked.
+            unsure: session.is_some() && note.is_some(),
             session,
+            note,
             has_bytes: 0,
             furthest_bytes: 0,
             body_bytes: 0,
@@ -87,6 +117,9 @@ impl Repository {
         };
         let result = upload.run().await;
         let sent_bytes = upload.sent_bytes.into_inner();
+        if let Some(note) = upload.note.filter(|_| result.as_ref().map_or_else(|error| !error.fault().is_transient(), |()| true)) {
+            note.end();
+        }
         match (result, upload.session) {
             (Ok(()), _) => Ok(Uploaded { sent_bytes }),
             (Err(error), Some(session)) if !error.fault().is_transient() => {
@@ -106,6 +139,10 @@ struct Upload<'a> {
     source: Source<'a>,
     listener: Listener<'a>,
     session: Option<Session>,
+    /// Where the session is noted for a later run.
+    note: Option<Note>,
+    /// Whether the registry has to be asked what it has.
+    unsure: bool,
     /// How many bytes the registry says it has in `session`.
     has_bytes: u64,
     /// The most that it ever had. Only what goes beyond starts the count of tries again, so that a registry that takes all and
@@ -134,12 +171,16 @@ enum Next {
 
 impl Upload<'_> {
     async fn run(&mut self) -> Result<(), RegistryError> {
-        // Whether the registry has to be asked what it has.
-        let mut unsure = false;
         loop {
-            let result = if unsure { self.find_out().await } else { Ok(false) };
+            let result = if self.unsure { self.find_out().await } else { Ok(false) };
             let error = match result {
-                Ok(true) => return Ok(()),
+                Ok(true) => {
+                    // Ours, whose answer was lost, or somebody else's: a session that is left holds bytes that nobody needs.
+                    if let Some(session) = self.session.take() {
+                        self.endpoint.cancel(self.digest, &session).await;
+                    }
+                    return Ok(());
+                }
                 Ok(false) => match self.attempt().await {
                     Ok(()) => return Ok(()),
                     Err(error) => error,
@@ -154,12 +195,20 @@ impl Upload<'_> {
                     pause
                 }
             };
-            unsure = true;
+            self.unsure = true;
             let (pause_ms, error) = (pause.as_millis() as u64, crate::fault::one_line(&error));
             tracing::debug!(action = %self.action, pause_ms, error, "trying again");
             (self.listener)(Progress::Waiting { pause });
             tokio::time::sleep(pause).await;
         }
+    }
+
+    /// Takes the newest state of the session.
+    fn hold(&mut self, session: Session) {
+        if let Some(note) = &self.note {
+            note.keep(&session);
+        }
+        self.session = Some(session);
     }
 
     /// Sends what the registry does not have yet.
@@ -168,7 +217,9 @@ impl Upload<'_> {
             session
         } else {
             self.has_bytes = 0;
-            self.session.insert(self.endpoint.open_session(&self.action).await?).clone()
+            let session = self.endpoint.open_session(&self.action).await?;
+            self.hold(session.clone());
+            session
         };
         let body_bytes_max = self.endpoint.host.body_bytes_max.load(Ordering::Relaxed);
         let body_bytes_max = body_bytes_max.min(session.chunk_bytes_max.unwrap_or(u64::MAX));
@@ -216,7 +267,7 @@ impl Upload<'_> {
 
     /// Takes the registry's word for what it has after a chunk.
     fn believe(&mut self, session: Session, said_bytes: Option<u64>, sent: &Range<u64>) -> Result<(), RegistryError> {
-        self.session = Some(session);
+        self.hold(session);
         // One that says nothing has answered that it took the chunk; the digest is checked in the end.
         let said_bytes = match said_bytes {
             // `0-0` stands for one byte, too.
@@ -268,6 +319,8 @@ impl Upload<'_> {
             StatusCode::NOT_FOUND if self.session.is_some() && !answer.has_code("NAME_UNKNOWN") => {
                 self.tries.pause(error).map_or(Next::GiveUp, Next::BeginAgain)
             }
+            // An earlier request of ours, cut off, still holds the session there: what it has is worth waiting for.
+            StatusCode::CONFLICT if lost && self.has_bytes > 0 => self.tries.pause(error).map_or(Next::GiveUp, Next::GoOn),
             // What came was not the blob: spoilt on the way, or else the source is not what it says, and it stays that.
             _ if answer.has_code("DIGEST_INVALID") && !self.digest_refused => {
                 self.digest_refused = true;
@@ -301,7 +354,7 @@ impl Upload<'_> {
         let Some(session) = &self.session else { return Ok(false) };
         match self.endpoint.session_status(&self.action, session).await? {
             Some((session, has_bytes)) if has_bytes <= self.size_bytes => {
-                self.session = Some(session);
+                self.hold(session);
                 self.has_bytes = has_bytes;
             }
             _ => {

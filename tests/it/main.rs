@@ -21,6 +21,7 @@ mod embedded_registry;
 mod garbage;
 mod garbage_service;
 mod gate;
+mod have_and_want;
 mod image;
 mod image_files;
 mod large_model;
