@@ -27,7 +27,7 @@ const DIGEST_BYTES: usize = 80;
 const LINE_BYTES_MAX: usize = 1 << 20;
 
 /// How long a log may say nothing: the service sends a heartbeat every 15 s.
-const LOG_IDLE: Duration = Duration::from_secs(60);
+const LOG_IDLE: Duration = Duration::from_mins(1);
 
 /// What a service says to a list of files.
 #[derive(Clone, Debug)]

@@ -92,7 +92,7 @@ impl Failure for UploadError {
             UploadError::Unfinished { model, url, .. } => {
                 Some(format!("look at {url}/models/{model}: the model is there and its build goes on"))
             }
-            _ => None,
+            UploadError::Stopped(_) => None,
         }
     }
 }
