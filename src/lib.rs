@@ -100,14 +100,14 @@ pub mod contract {
     /// Contract -> a table for people.
     pub mod table;
 
+    /// Contract -> the YAML of serving.yaml.
+    pub mod yaml;
+
     /// The third dialect's messages.
     pub mod bare_signature;
 
     /// Contract <-> protobin, three dialects.
     pub mod wire;
-
-    /// Contract -> the YAML of serving.yaml.
-    pub mod yaml;
 
     /// Protobuf in a file of any size, without loading it.
     pub mod walker;
@@ -118,6 +118,12 @@ pub mod contract {
     /// What a file is that is not the model it should be.
     pub mod file_kind;
 
+    /// What a SavedModel says, and which of its signatures are the contract.
+    pub mod saved_model_meta;
+
+    /// TensorFlow's saved_model.pb -> Contract.
+    pub mod saved_model;
+
     /// A text of any size, byte by byte, each with its place.
     pub mod text_source;
 
@@ -127,12 +133,6 @@ pub mod contract {
     /// Protobuf's text format in a file of any size, without loading it.
     pub mod text_walker;
 
-    /// What a SavedModel says, and which of its signatures are the contract.
-    pub mod saved_model_meta;
-
-    /// TensorFlow's saved_model.pb -> Contract.
-    pub mod saved_model;
-
     /// TensorFlow's saved_model.pbtxt -> Contract.
     pub mod saved_model_text;
 
@@ -141,24 +141,6 @@ pub mod contract {
 
     /// ONNX models -> Contract.
     pub mod onnx;
-
-    /// Two lists of named things side by side.
-    pub mod pairs;
-
-    /// The metadata file of one saved Spark stage.
-    pub mod spark_metadata;
-
-    /// Which columns each of Spark's stages reads and adds.
-    pub mod spark_stages;
-
-    /// The columns of Spark's stages -> fields.
-    pub mod spark_columns;
-
-    /// A saved Spark pipeline -> Contract.
-    pub mod spark;
-
-    /// Keras' .h5 and .keras -> Contract.
-    pub mod keras;
 
     /// The config out of an .h5 file.
     pub mod keras_hdf5;
@@ -171,12 +153,6 @@ pub mod contract {
 
     /// Which call needs which.
     pub mod keras_calls;
-
-    /// What a model takes.
-    pub mod keras_sequential;
-
-    /// What comes out of a model, call by call.
-    pub mod keras_graph;
 
     /// Tensors and arguments, as far as they are known.
     pub mod keras_tensor;
@@ -198,6 +174,30 @@ pub mod contract {
 
     /// Shapes through layers that encode categories.
     pub mod keras_encoding;
+
+    /// What comes out of a model, call by call.
+    pub mod keras_graph;
+
+    /// What a model takes.
+    pub mod keras_sequential;
+
+    /// Keras' .h5 and .keras -> Contract.
+    pub mod keras;
+
+    /// The metadata file of one saved Spark stage.
+    pub mod spark_metadata;
+
+    /// The columns of Spark's stages -> fields.
+    pub mod spark_columns;
+
+    /// Which columns each of Spark's stages reads and adds.
+    pub mod spark_stages;
+
+    /// A saved Spark pipeline -> Contract.
+    pub mod spark;
+
+    /// Two lists of named things side by side.
+    pub mod pairs;
 
     /// What differs between a contract that was given and one that was read.
     pub mod compare;
@@ -226,6 +226,9 @@ pub mod model {
     /// The files of a model.
     pub mod tree;
 
+    /// The list of a model's files, as a client says it.
+    pub mod listing;
+
     /// What a model may be called.
     pub mod name;
 
@@ -250,17 +253,15 @@ pub mod model {
     /// Which names a pickle imports, without loading it.
     pub mod pickle;
 
-    /// Models of frameworks that are recognised and not read.
-    pub mod foreign;
-
     /// How the files of other frameworks are told.
     pub mod foreign_formats;
+
+    /// Models of frameworks that are recognised and not read.
+    pub mod foreign;
 
     /// What wrote these files, and the contract that they imply.
     pub mod framework;
 
-    /// The list of a model's files, as a client says it.
-    pub mod listing;
     /// The bytes of a Python file -> its syntax tree.
     pub mod python_source;
 
