@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+use crate::golden_bytes::GOLDEN;
 use crate::support::docker_registry::DockerRegistry;
 use crate::support::hs::{Home, project, tool};
 use crate::support::models::{self, CONTRACT};
@@ -70,6 +71,24 @@ fn first_file_below(folder: &Path, extension: &str) -> PathBuf {
     }
     found.sort();
     found.remove(0)
+}
+
+#[test]
+fn what_is_compiled_are_the_ancestors_bytes() {
+    let home = Home::new();
+    let (file, out) = (home.path().join("contract.prototxt"), home.path().join("contract.protobin"));
+    let compile = |words: &[&str]| {
+        let ran = home.hs([&["contract", "compile", text(&file), "-o", text(&out)], words].concat());
+        assert_eq!(ran.code, 0, "{ran:#?}");
+        fs::read(&out).unwrap().iter().map(|byte| format!("{byte:02x}")).collect::<String>()
+    };
+    for (name, source, sent) in GOLDEN {
+        fs::write(&file, source).unwrap();
+        // As the client sent it, and as the server wrote it into the image: with the model's name before it.
+        assert_eq!(compile(&[]), sent, "{name}");
+        let named: String = name.bytes().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(compile(&["--name", name]), format!("0a{:02x}{named}{sent}", name.len()), "{name}");
+    }
 }
 
 #[test]

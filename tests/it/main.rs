@@ -21,6 +21,8 @@ mod embedded_registry;
 mod garbage;
 mod garbage_service;
 mod gate;
+#[path = "../contract/golden_bytes.rs"]
+mod golden_bytes;
 mod have_and_want;
 mod image;
 mod image_files;
