@@ -402,6 +402,15 @@ pub mod registry {
     /// Who we are to a registry.
     pub mod credentials;
 
+    /// Small files that remember what was learnt of registries.
+    pub mod memory;
+
+    /// Which repositories have a blob.
+    pub mod known_blobs;
+
+    /// How far uploads are.
+    pub mod journal;
+
     /// One request, one answer.
     pub mod wire;
 

@@ -172,11 +172,12 @@ impl Settings {
             Some(text) => text.parse().map_err(|_| SettingsError::Epoch(text))?,
             None => 0,
         };
-        let layer_cache = home_folder("XDG_CACHE_HOME", ".cache").map(|folder| SealCache::new(folder.join("lamina/layers")));
+        let cache_folder = home_folder("XDG_CACHE_HOME", ".cache").map(|folder| folder.join("lamina"));
+        let memory_folder = cache_folder.as_ref().map(|folder| folder.join("registries"));
         Ok(Settings {
             data_folder,
-            layer_cache,
-            registries: registry_settings(file.registries, file.ca_files),
+            layer_cache: cache_folder.map(|folder| SealCache::new(folder.join("layers"))),
+            registries: RegistrySettings { memory_folder, ..registry_settings(file.registries, file.ca_files) },
             base_mirrors: file.base_mirrors,
             runtimes,
             limits: Limits {

@@ -21,6 +21,8 @@ use url::Url;
 use super::address::{Address, AddressError};
 use super::credentials::CredentialSources;
 use super::error::{Action, Operation, RegistryError};
+use super::journal::Journal;
+use super::known_blobs::KnownBlobs;
 use super::retry::Tries;
 use super::settings::{HostSettings, RegistrySettings};
 use super::tls::{self, Authorities};
@@ -90,6 +92,10 @@ pub(super) struct Host {
     pub(super) body_bytes_max: AtomicU64,
     /// The size of a chunk where it asks for nothing else.
     pub(super) chunk_bytes: u64,
+    /// Where blobs are in it.
+    pub(super) known_blobs: KnownBlobs,
+    /// How far uploads to it are.
+    pub(super) journal: Journal,
 }
 
 /// A request to a registry.
@@ -159,6 +165,8 @@ impl Registries {
             tokens: Tokens::new(CredentialSources::new(registry, host_settings, settings)),
             answered: AtomicBool::new(false),
             chunk_bytes: settings.chunk_bytes,
+            known_blobs: KnownBlobs::new(registry, settings.memory_folder.as_deref()),
+            journal: Journal::new(registry, settings.memory_folder.as_deref()),
             body_bytes_max: AtomicU64::new(
                 BODY_BYTES_MAX_KNOWN.iter().find(|(known, _)| *known == registry).map_or(u64::MAX, |(_, most)| *most),
             ),

@@ -72,6 +72,9 @@ pub struct RegistrySettings {
     pub proxies: Proxies,
     /// The size of a chunk, where a blob has to be pushed in chunks and the registry asks for nothing else.
     pub chunk_bytes: u64,
+    /// The folder in which it is remembered where blobs are and how far uploads are (`memory.rs`); not set: nothing is. It may be
+    /// deleted at any time.
+    pub memory_folder: Option<PathBuf>,
     /// What we call ourselves.
     pub user_agent: String,
     /// How long we wait and how often we try.
@@ -88,6 +91,7 @@ impl Default for RegistrySettings {
             proxies: Proxies::default(),
             // Large enough that the round trips between chunks do not show.
             chunk_bytes: 64 << 20,
+            memory_folder: None,
             user_agent: concat!("lamina/", env!("CARGO_PKG_VERSION")).to_owned(),
             patience: Patience::default(),
         }

@@ -32,6 +32,7 @@ mod registry;
 mod registry_clients;
 mod registry_faults;
 mod registry_login;
+mod registry_memory;
 mod registry_uploads;
 mod service;
 mod service_live;

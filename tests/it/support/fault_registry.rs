@@ -45,6 +45,8 @@ pub struct Faults {
     pub body_bytes_max: Option<u64>,
     /// The most bytes of a chunk (416, as GHCR answers).
     pub chunk_bytes_max: Option<u64>,
+    /// What came of a body that broke is kept, as the specification allows; docker-registry forgets the session instead.
+    pub keeps_partial: bool,
     /// Half of each chunk is taken, and the range says so.
     pub half_chunks: bool,
     /// Ranges of uploads say that there is more than there is.

@@ -1,10 +1,11 @@
 //! The uploads of [`super::fault_registry`]: sessions, chunks, commits, mounts, and what goes wrong with them.
 
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::extract::Request;
 use axum::http::header::{CONTENT_RANGE, LOCATION, RANGE};
 use axum::http::{Method, StatusCode};
 use axum::response::Response;
+use futures_util::StreamExt as _;
 use lamina::oci::digest::Digest;
 
 use super::fault_registry::{Kept, Shared, refuse};
@@ -65,7 +66,7 @@ fn answered(kept: &Kept, repository: &str, id: &str, status: StatusCode) -> Resp
 async fn chunk(shared: &Shared, repository: &str, id: &str, request: Request) -> Response {
     let range = request.headers().get(CONTENT_RANGE).unwrap().to_str().unwrap().to_owned();
     let first: usize = range.split_once('-').unwrap().0.parse().unwrap();
-    let Ok(bytes) = to_bytes(request.into_body(), usize::MAX).await else { return refuse(400, "BLOB_UPLOAD_INVALID") };
+    let Ok(bytes) = body_of(shared, id, first, request).await else { return refuse(400, "BLOB_UPLOAD_INVALID") };
     let mut kept = shared.lock().unwrap();
     let too_large = kept.faults.chunk_bytes_max.is_some_and(|most| bytes.len() as u64 > most);
     let half = kept.faults.half_chunks;
@@ -79,8 +80,29 @@ async fn chunk(shared: &Shared, repository: &str, id: &str, request: Request) ->
     answered(&kept, repository, id, StatusCode::ACCEPTED)
 }
 
+/// The body of a request to an upload; what came of one that breaks is put into the upload where the registry keeps that.
+async fn body_of(shared: &Shared, id: &str, first: usize, request: Request) -> Result<Vec<u8>, axum::Error> {
+    let mut bytes = Vec::new();
+    let mut pieces = request.into_body().into_data_stream();
+    while let Some(piece) = pieces.next().await {
+        match piece {
+            Ok(piece) => bytes.extend_from_slice(&piece),
+            Err(error) => {
+                let mut kept = shared.lock().unwrap();
+                let keeps = kept.faults.keeps_partial;
+                if let Some(upload) = kept.uploads.get_mut(id).filter(|upload| keeps && upload.len() == first) {
+                    upload.append(&mut bytes);
+                }
+                return Err(error);
+            }
+        }
+    }
+    Ok(bytes)
+}
+
 async fn commit(shared: &Shared, repository: &str, id: &str, digest: String, request: Request) -> Response {
-    let Ok(bytes) = to_bytes(request.into_body(), usize::MAX).await else { return refuse(400, "BLOB_UPLOAD_INVALID") };
+    let begun = shared.lock().unwrap().uploads.get(id).map_or(0, Vec::len);
+    let Ok(bytes) = body_of(shared, id, begun, request).await else { return refuse(400, "BLOB_UPLOAD_INVALID") };
     let delay = shared.lock().unwrap().faults.commit_delay;
     tokio::time::sleep(delay).await;
     let mut kept = shared.lock().unwrap();

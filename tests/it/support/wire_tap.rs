@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 /// A request that went by.
@@ -35,6 +36,9 @@ struct Shared {
     seen: Mutex<Vec<Seen>>,
     /// Bodies are cut after so many bytes, as often as there are entries.
     cuts_up: Mutex<Vec<u64>>,
+    /// Bodies of which nothing goes by after so many bytes, while the line stands.
+    holds: Mutex<Vec<u64>>,
+    held: Notify,
     /// The same for what comes back, heads included.
     cuts_down: Mutex<Vec<u64>>,
     down_bytes: AtomicU64,
@@ -96,6 +100,16 @@ impl WireTap {
     /// Cuts the line in the next body that has more than `bytes`, after these; once for each call.
     pub fn cut_body_after(&self, bytes: u64) {
         self.shared.cuts_up.lock().unwrap().push(bytes);
+    }
+
+    /// Lets nothing by any more in the next body that has more than `bytes`, after these; the line stands until the client ends it.
+    pub fn hold_body_after(&self, bytes: u64) {
+        self.shared.holds.lock().unwrap().push(bytes);
+    }
+
+    /// Waits until a body is held.
+    pub async fn held(&self) {
+        self.shared.held.notified().await;
     }
 
     /// Cuts the line after `bytes` that come back on one connection; once for each call.
@@ -164,7 +178,21 @@ async fn carry_up(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, shared: &Shar
                 if let Some(bytes) = cut {
                     part -= usize::try_from(sent_bytes - bytes).unwrap().min(part);
                 }
+                let hold = {
+                    let mut holds = shared.holds.lock().unwrap();
+                    let due = holds.iter().position(|bytes| *bytes < sent_bytes);
+                    due.map(|at| holds.remove(at))
+                };
+                if let Some(bytes) = hold {
+                    part -= usize::try_from(sent_bytes - bytes).unwrap().min(part);
+                    shared.seen.lock().unwrap()[*at].body_bytes = bytes;
+                }
                 if to.write_all(&rest[..part]).await.is_err() || cut.is_some() {
+                    return;
+                }
+                if hold.is_some() {
+                    shared.held.notify_one();
+                    while let Ok(1..) = from.read(&mut buffer).await {}
                     return;
                 }
                 *left_bytes -= part as u64;
