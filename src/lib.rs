@@ -423,11 +423,17 @@ pub mod registry {
     /// Registries and repositories.
     pub mod client;
 
+    /// What registries want users to know.
+    pub mod warnings;
+
     /// Manifests and tags.
     pub mod manifests;
 
     /// Blobs, pulled.
     pub mod download;
+
+    /// What belongs to a manifest.
+    pub mod referrers;
 
     /// The registry's side of an upload.
     pub mod session;

@@ -28,6 +28,7 @@ use super::settings::{HostSettings, RegistrySettings};
 use super::tls::{self, Authorities};
 use super::tokens::{Scope, Tokens};
 use super::wire::{Clients, Payload, Wire};
+use super::warnings::Warnings;
 use crate::oci::reference::Reference;
 
 /// The most redirects that are followed for one request.
@@ -98,6 +99,9 @@ pub(super) struct Host {
     pub(super) journal: Journal,
 }
 
+    warnings: Warnings,
+    /// Held while an index of referrers is read and written.
+    pub(super) referrers_lock: tokio::sync::Mutex<()>,
 /// A request to a registry.
 pub(super) struct Call<'a> {
     pub(super) action: &'a Action,
@@ -181,6 +185,8 @@ impl Hosts {
     fn clients(&mut self, settings: &RegistrySettings, authorities: &Authorities, direct: bool) -> Result<Clients, RegistryError> {
         let tls = match &mut self.tls {
             Some(tls) => tls,
+            warnings: Warnings::default(),
+            referrers_lock: tokio::sync::Mutex::default(),
             none => none.insert(tls::tls_settings(authorities, &[])?),
         };
         let clients = if direct { &mut self.loopback } else { &mut self.usual };
@@ -215,6 +221,11 @@ impl Endpoint {
         Action { operation, registry: self.host.registry.clone(), object }
     }
 
+
+    /// What the registry has warned of since this was last asked, by any of its repositories; each text once.
+    pub fn take_warnings(&self) -> Vec<String> {
+        self.origin.host.warnings.take()
+    }
     /// `/v2/REPOSITORY/…` at this registry.
     pub(super) fn url(&self, path: &str) -> Result<Url, RegistryError> {
         let malformed = || RegistryError::Host(AddressError::Malformed(format!("{}/{}", self.host.registry, self.repository)));
@@ -309,6 +320,9 @@ impl Host {
                     url = address.follow(&url, location).map_err(|source| RegistryError::Astray { action: call.action.clone(), source })?;
                     redirects += 1;
                 }
+            if own {
+                self.warnings.hear(response.headers());
+            }
                 Some(_) => {
                     let problem = format!("more than {REDIRECTS_MAX} redirects");
                     return Err(RegistryError::Protocol { action: call.action.clone(), problem });

@@ -148,9 +148,24 @@ impl Target {
 
 /// Copies an image; what is not ours is read from `from`. Returns what was moved.
 pub async fn copy(images: &ImageSet, from: &Source, to: Target, listener: &Listener) -> Result<Transfer, CopyError> {
-    match to {
-        Target::Repository { repository, tag } => to_repository(images, from, &repository, tag.as_deref(), listener).await,
+    let copied = match to {
+        Target::Repository { repository, tag } => {
+            let copied = to_repository(images, from, &repository, tag.as_deref(), listener).await;
+            tell_warnings(&repository, listener);
+            copied
+        }
         Target::Local(destination) => to_local(images, from, destination, listener).await,
+    };
+    if let Source::Repository(repository) = from {
+        tell_warnings(repository, listener);
+    }
+    copied
+}
+
+/// What a registry warned of is told however the copy ended: it may be why.
+fn tell_warnings(repository: &Repository, listener: &Listener) {
+    for text in repository.take_warnings() {
+        listener(Event::Warning(format!("registry {} says: {text}", repository.registry())));
     }
 }
 

@@ -51,6 +51,8 @@ pub enum Operation {
     PushBlob,
     CancelUpload,
     ListTags,
+    ListReferrers,
+    ListReferrer,
 }
 
 impl fmt::Display for Operation {
@@ -65,6 +67,8 @@ impl fmt::Display for Operation {
             Operation::PushBlob => "push blob",
             Operation::CancelUpload => "cancel the upload of blob",
             Operation::ListTags => "list the tags of",
+            Operation::ListReferrers => "list the referrers of",
+            Operation::ListReferrer => "put among its subject's referrers",
         })
     }
 }

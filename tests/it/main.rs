@@ -34,6 +34,7 @@ mod registry_faults;
 mod registry_login;
 mod registry_memory;
 mod registry_uploads;
+mod registry_referrers;
 mod service;
 mod service_live;
 mod service_refusals;

@@ -10,8 +10,8 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
-use axum::http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, LOCATION, RANGE};
-use axum::http::{HeaderName, Method, StatusCode};
+use axum::http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, LOCATION, RANGE, WARNING};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
 use axum::response::Response;
 use lamina::oci::digest::Digest;
 use tokio::net::TcpListener;
@@ -61,6 +61,8 @@ pub struct Faults {
     pub nameless_manifests: bool,
     /// What PUT calls a manifest.
     pub manifest_named: Option<Digest>,
+    /// `Warning` headers of each answer.
+    pub warnings: Vec<&'static str>,
     /// How many tags a page has.
     pub tags_per_page: Option<usize>,
 }
@@ -137,7 +139,7 @@ impl FaultRegistry {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let kept = Arc::new(Mutex::new(Kept { faults, address, ..Kept::default() }));
-        let router = Router::new().fallback(answer).with_state(kept.clone());
+        let router = Router::new().fallback(warned).with_state(kept.clone());
         let task = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
         FaultRegistry { kept, task }
     }
@@ -180,6 +182,15 @@ impl Drop for FaultRegistry {
     fn drop(&mut self) {
         self.task.abort();
     }
+}
+
+async fn warned(state: State<Shared>, request: Request) -> Response {
+    let warnings = state.lock().unwrap().faults.warnings.clone();
+    let mut response = answer(state, request).await;
+    for warning in warnings {
+        response.headers_mut().append(WARNING, HeaderValue::from_static(warning));
+    }
+    response
 }
 
 async fn answer(State(shared): State<Shared>, request: Request) -> Response {
