@@ -417,23 +417,26 @@ pub mod registry {
     /// The HTTP clients.
     pub mod tls;
 
+    /// Who we are to a registry, by TLS.
+    pub mod client_certificate;
+
     /// The authorisation of a request.
     pub mod tokens;
-
-    /// Registries and repositories.
-    pub mod client;
 
     /// What registries want users to know.
     pub mod warnings;
 
+    /// Registries and repositories.
+    pub mod client;
+
     /// Manifests and tags.
     pub mod manifests;
 
-    /// Blobs, pulled.
-    pub mod download;
-
     /// What belongs to a manifest.
     pub mod referrers;
+
+    /// Blobs, pulled.
+    pub mod download;
 
     /// The registry's side of an upload.
     pub mod session;

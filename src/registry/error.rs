@@ -192,6 +192,15 @@ pub enum RegistryError {
     /// A host of the settings or of a reference.
     #[error("registry host")]
     Host(#[source] AddressError),
+    /// A client certificate or its key.
+    #[error("cannot read the client certificate from `{}`", path.display())]
+    ClientCertificate {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
     /// A file of certificate authorities.
     #[error("cannot read certificate authorities from `{}`", path.display())]
     CaFile {
@@ -329,6 +338,7 @@ impl RegistryError {
             RegistryError::Key { .. }
             | RegistryError::Host(_)
             | RegistryError::CaFile { .. }
+            | RegistryError::ClientCertificate { .. }
             | RegistryError::Tls(_)
             | RegistryError::Client(_) => None,
         }
@@ -349,7 +359,7 @@ impl Failure for RegistryError {
             RegistryError::Source { source, .. } => source.fault(),
             RegistryError::NotAManifest { source, .. } => source.fault(),
             RegistryError::Key { .. } | RegistryError::Host(_) | RegistryError::CaFile { .. } => Fault::Usage,
-            RegistryError::Credentials { .. } => Fault::Usage,
+            RegistryError::ClientCertificate { .. } | RegistryError::Credentials { .. } => Fault::Usage,
             RegistryError::Tls(_) | RegistryError::Client(_) => Fault::Ours,
             RegistryError::Unreachable { .. }
             | RegistryError::Astray { .. }

@@ -48,6 +48,10 @@ pub struct HostSettings {
     pub plain_http: Option<bool>,
     /// A PEM file of certificate authorities to trust for this host, beside the usual ones.
     pub ca_file: Option<PathBuf>,
+    /// A PEM file of the certificate, and those above it, that is shown to this host where it asks for one.
+    pub client_certificate_file: Option<PathBuf>,
+    /// A PEM file of the key of that certificate; not set: it is in the same file.
+    pub client_key_file: Option<PathBuf>,
     /// Hosts, each with or without a path prefix, that are asked first when something is pulled, in this order.
     pub mirrors: Vec<String>,
     /// The user name to log in with; wins over the credential files.

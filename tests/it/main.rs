@@ -29,6 +29,7 @@ mod page;
 mod pull;
 mod rebuild;
 mod registry;
+mod registry_certificates;
 mod registry_clients;
 mod registry_faults;
 mod registry_login;
