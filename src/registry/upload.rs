@@ -252,6 +252,10 @@ impl Upload<'_> {
         };
         if said_bytes > sent.end || said_bytes <= sent.start {
             self.session = None;
+            // ECR takes each chunk, and says the end of the first for all of them (aws/containers-roadmap#2831). Without its word on what it has, chunks are
+            // worth nothing.
+            self.chunks_refused |= said_bytes <= sent.start;
+            self.in_chunks &= !self.chunks_refused;
             let problem = format!("bytes {} to {} were sent, and it says that it has {said_bytes}", sent.start, sent.end);
             return Err(RegistryError::Protocol { action: self.action.clone(), problem });
         }
@@ -294,7 +298,9 @@ impl Upload<'_> {
                 self.tries.pause(error).map_or(Next::GiveUp, Next::GoOn)
             }
             // A registry that does not do chunks, or none as large as ours (GHCR takes 4 MiB): all in one, then.
-            StatusCode::RANGE_NOT_SATISFIABLE | StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED if self.in_chunks => {
+            StatusCode::RANGE_NOT_SATISFIABLE | StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED | StatusCode::BAD_REQUEST
+                if (self.in_chunks || self.has_bytes > 0) && !answer.has_code("DIGEST_INVALID") =>
+            {
                 self.chunks_refused = true;
                 self.in_chunks = false;
                 self.tries.pause(error).map_or(Next::GiveUp, Next::BeginAgain)

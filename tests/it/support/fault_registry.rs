@@ -45,6 +45,14 @@ pub struct Faults {
     pub body_bytes_max: Option<u64>,
     /// The most bytes of a chunk (416, as GHCR answers).
     pub chunk_bytes_max: Option<u64>,
+    /// Chunks are refused with this status.
+    pub no_chunks: Option<u16>,
+    /// With what a chunk is answered; 202 where not set (ECR: 201).
+    pub chunk_status: Option<u16>,
+    /// Ranges stand still after the first chunk, as ECR's do (aws/containers-roadmap#2831).
+    pub stuck_ranges: bool,
+    /// Mounts that name no repository are refused, as Quay does.
+    pub mount_needs_from: bool,
     /// What came of a body that broke is kept, as the specification allows; docker-registry forgets the session instead.
     pub keeps_partial: bool,
     /// Half of each chunk is taken, and the range says so.

@@ -10,6 +10,9 @@ use lamina::oci::digest::Digest;
 
 use super::fault_registry::{Kept, Shared, refuse};
 
+/// Where the range stands still; the size of the tests' chunks.
+const CHUNK_OF_ECR: usize = 1_000_000;
+
 /// One request to `blobs/uploads/` or to `blobs/uploads/ID`.
 pub async fn upload(shared: &Shared, method: Method, repository: &str, id: &str, request: Request) -> Response {
     let query: Vec<(String, String)> =
@@ -34,6 +37,7 @@ pub async fn upload(shared: &Shared, method: Method, repository: &str, id: &str,
 }
 
 fn begin(kept: &mut Kept, repository: &str, mount: Option<String>, from: Option<String>) -> Response {
+    let named = mount.is_some() && from.is_none();
     if let (Some(digest), Some(from)) = (mount, from) {
         let source = kept.blobs.get(&(from, digest.clone())).cloned();
         match (kept.faults.mount_status, source) {
@@ -44,6 +48,9 @@ fn begin(kept: &mut Kept, repository: &str, mount: Option<String>, from: Option<
             (None | Some(201 | 202), _) => {}
             (Some(status), _) => return refuse(status, "UNSUPPORTED"),
         }
+    }
+    if kept.faults.mount_needs_from && named {
+        return refuse(400, "UNSUPPORTED");
     }
     kept.uploads_named += 1;
     let id = format!("u{}", kept.uploads_named);
@@ -68,6 +75,9 @@ async fn chunk(shared: &Shared, repository: &str, id: &str, request: Request) ->
     let first: usize = range.split_once('-').unwrap().0.parse().unwrap();
     let Ok(bytes) = body_of(shared, id, first, request).await else { return refuse(400, "BLOB_UPLOAD_INVALID") };
     let mut kept = shared.lock().unwrap();
+    if let Some(status) = kept.faults.no_chunks {
+        return refuse(status, "UNSUPPORTED");
+    }
     let too_large = kept.faults.chunk_bytes_max.is_some_and(|most| bytes.len() as u64 > most);
     let half = kept.faults.half_chunks;
     let Some(upload) = kept.uploads.get_mut(id) else { return refuse(404, "BLOB_UPLOAD_UNKNOWN") };
@@ -77,7 +87,12 @@ async fn chunk(shared: &Shared, repository: &str, id: &str, request: Request) ->
         return response.body(Body::empty()).unwrap();
     }
     upload.extend_from_slice(if half { &bytes[..bytes.len().div_ceil(2)] } else { &bytes });
-    answered(&kept, repository, id, StatusCode::ACCEPTED)
+    let status = kept.faults.chunk_status.map_or(StatusCode::ACCEPTED, |status| StatusCode::from_u16(status).unwrap());
+    let mut response = answered(&kept, repository, id, status);
+    if kept.faults.stuck_ranges && first > 0 {
+        response.headers_mut().insert(RANGE, format!("0-{}", first.min(CHUNK_OF_ECR) - 1).parse().unwrap());
+    }
+    response
 }
 
 /// The body of a request to an upload; what came of one that breaks is put into the upload where the registry keeps that.
