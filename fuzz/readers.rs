@@ -6,18 +6,32 @@
 
 use std::io::Cursor;
 
+use lamina::contract::change::Change;
+use lamina::contract::change::changes;
+use lamina::contract::compare::differences;
 use lamina::contract::contract::Contract;
 use lamina::contract::contract::Field;
 use lamina::contract::contract::Shape;
 use lamina::contract::contract::Signature;
 use lamina::contract::dtype::DataType;
+use lamina::contract::file_kind;
+use lamina::contract::keras;
+use lamina::contract::onnx;
 use lamina::contract::print::print;
 use lamina::contract::reading::Reading;
+use lamina::contract::sample;
+use lamina::contract::saved_model_meta::Tags;
+use lamina::contract::spark;
+use lamina::contract::spark_metadata::MetadataFile;
+use lamina::contract::table::table;
+use lamina::contract::verdict::Verdict;
 use lamina::contract::wire;
 use lamina::contract::wire::Dialect;
 use lamina::contract::wire::WireError;
 use lamina::fault::Failure;
 use lamina::fault::one_line;
+use lamina::model::foreign::recognise;
+use lamina::model::pickle;
 
 /// A target: it takes bytes, and panics where something is not true of them.
 #[allow(dead_code, reason = "as below")]
@@ -25,16 +39,116 @@ pub type Reader = fn(&[u8]);
 
 /// Every target, by the name of its corpus folder.
 #[allow(dead_code, reason = "each target names its own; the replay names all")]
-pub const READERS: [(&str, Reader); 5] =
-    [("definition", definition), ("python_code", python_code), ("saved_model", saved_model), ("text", text), ("wire", wire)];
+pub const READERS: [(&str, Reader); 14] = [
+    ("change", change),
+    ("definition", definition),
+    ("file_kind", file_kind),
+    ("foreign", foreign),
+    ("keras_archive", keras_archive),
+    ("keras_hdf5", keras_hdf5),
+    ("keras_json", keras_json),
+    ("onnx", onnx),
+    ("python_code", python_code),
+    ("saved_model", saved_model),
+    ("saved_model_text", saved_model_text),
+    ("spark", spark),
+    ("text", text),
+    ("wire", wire),
+];
 
-/// TensorFlow's `saved_model.pb`.
+/// TensorFlow's `saved_model.pb`; the rules choose the meta graph, or tags that real models have.
 pub fn saved_model(bytes: &[u8]) {
-    match lamina::contract::saved_model::read(Cursor::new(bytes), bytes.len() as u64, &lamina::contract::saved_model_meta::Tags::default())
-    {
-        Ok(reading) => check_reading(&reading, "tensorflow:"),
+    for tags in [Tags::default(), Tags::new(["serve"])] {
+        match lamina::contract::saved_model::read(Cursor::new(bytes), bytes.len() as u64, &tags) {
+            Ok(reading) => check_reading(&reading, "tensorflow:"),
+            Err(error) => check_error(&error),
+        }
+    }
+}
+
+/// `saved_model.pbtxt`, in the same way.
+pub fn saved_model_text(bytes: &[u8]) {
+    for tags in [Tags::default(), Tags::new(["serve"])] {
+        match lamina::contract::saved_model_text::read(Cursor::new(bytes), bytes.len() as u64, &tags) {
+            Ok(reading) => check_reading(&reading, "tensorflow:"),
+            Err(error) => check_error(&error),
+        }
+    }
+}
+
+/// An ONNX model, and the files beside it that it names: where there is a contract, there are those.
+pub fn onnx(bytes: &[u8]) {
+    let files = onnx::external_files(Cursor::new(bytes), bytes.len() as u64);
+    match onnx::read(Cursor::new(bytes), bytes.len() as u64) {
+        Ok(reading) => {
+            check_reading(&reading, "onnx:");
+            assert!(files.is_ok());
+        }
         Err(error) => check_error(&error),
     }
+    if let Err(error) = files {
+        check_error(&error);
+    }
+}
+
+/// A Keras `.h5` file.
+pub fn keras_hdf5(bytes: &[u8]) {
+    check_keras(keras::read_h5(Cursor::new(bytes.to_vec()), bytes.len() as u64));
+}
+
+/// A `.keras` archive.
+pub fn keras_archive(bytes: &[u8]) {
+    check_keras(keras::read_archive(Cursor::new(bytes)));
+}
+
+/// What `model.to_json()` gives.
+pub fn keras_json(bytes: &[u8]) {
+    check_keras(keras::read_json(bytes));
+}
+
+fn check_keras(reading: Result<Reading, keras::KerasError>) {
+    match reading {
+        Ok(reading) => check_reading(&reading, "keras:"),
+        Err(error) => check_error(&error),
+    }
+}
+
+/// The metadata files of a saved Spark pipeline. A line `== PATH` begins each; what stands before the first such line is `metadata/part-00000`.
+pub fn spark(bytes: &[u8]) {
+    let mut sections = split(bytes, b"\n== ").into_iter();
+    let first = sections.next().map(|first| first.strip_prefix(b"== ").map_or(Some(("metadata/part-00000", first)), named));
+    let sections = first.into_iter().chain(sections.map(named)).flatten();
+    let files: Vec<MetadataFile<'_>> = sections.map(|(path, bytes)| MetadataFile { path, bytes }).collect();
+    match spark::read(&files) {
+        Ok(reading) => check_reading(&reading, "spark:"),
+        Err(error) => check_error(&error),
+    }
+}
+
+/// A file of another framework: its name is the first line, what follows is in it.
+pub fn foreign(bytes: &[u8]) {
+    let Some((name, content)) = named(bytes) else { return };
+    if let Some(foreign) = recognise(name, content, content.len() as u64) {
+        let model_type = foreign.model_type();
+        assert!(model_type.len() <= 200 && !model_type.chars().any(char::is_control), "{model_type:?}");
+        assert!(!foreign.what.is_empty() && !foreign.sentence("model.bin").contains('\n') && !foreign.remedy().ends_with('.'));
+    }
+    let scan = pickle::globals(content);
+    assert!(scan.end_offset <= content.len() && scan.globals.len() <= pickle::GLOBALS_MAX);
+    assert!(pickle::sklearn_version(content).is_none_or(|version| !version.is_empty() && version.len() <= 32));
+}
+
+/// A file of any kind: what is said of it is one short line.
+pub fn file_kind(bytes: &[u8]) {
+    let kind = file_kind::tell(&mut Cursor::new(bytes), bytes.len() as u64);
+    assert_eq!(kind == Some(file_kind::FileKind::Empty), bytes.is_empty());
+    let Some(kind) = kind else { return };
+    let line = kind.to_string();
+    assert!(!line.is_empty() && line.chars().count() <= 200 && !line.chars().any(char::is_control), "{line:?}");
+    assert!(kind.remedy().is_none_or(|remedy| !remedy.ends_with('.')));
+    // It judges by the beginning alone.
+    let beginning = &bytes[..bytes.len().min(file_kind::LOOKED_AT_BYTES as usize)];
+    assert_eq!(file_kind::tell(&mut Cursor::new(beginning), beginning.len() as u64), Some(kind));
 }
 
 /// `contract.protobin`, in every dialect.
@@ -87,6 +201,33 @@ pub fn python_code(bytes: &[u8]) {
     }
 }
 
+/// Two contracts, a line `==` between them, each as text or in any dialect: what changed from one to the other, and back.
+pub fn change(bytes: &[u8]) {
+    let halves = split(bytes, b"\n==\n");
+    let read = |half: &&[u8]| {
+        let contract = lamina::contract::text::parse(half, "contract.prototxt").ok();
+        contract.or_else(|| Some(wire::decode(half, None).ok()?.0)).filter(|contract| contract.validate().is_ok())
+    };
+    let contracts: Vec<Contract> = halves.iter().take(2).filter_map(read).collect();
+    for contract in &contracts {
+        assert!(changes(contract, contract).is_empty(), "{contract:?}");
+        assert!(differences(contract, contract).is_empty(), "{contract:?}");
+        assert!(!table(contract).is_empty());
+        check_samples(contract);
+    }
+    if let [old, new] = &contracts[..] {
+        type Of = fn(&Change) -> (Verdict, Verdict);
+        let sorted = |changes: &[Change], of: Of| {
+            let mut verdicts: Vec<_> = changes.iter().map(of).collect();
+            verdicts.sort_unstable();
+            verdicts
+        };
+        let there = sorted(&changes(old, new), |change| (change.judgements.callers.verdict, change.judgements.callees.verdict));
+        let back = sorted(&changes(new, old), |change| (change.judgements.callees.verdict, change.judgements.callers.verdict));
+        assert_eq!(there, back, "{old:?}\nagainst\n{new:?}");
+    }
+}
+
 /// A contract that a reader of a framework's file gave: valid, without a name, and to be had in the seed era's dialect.
 fn check_reading(reading: &Reading, model_type: &str) {
     assert!(reading.model_type.starts_with(model_type), "{}", reading.model_type);
@@ -124,6 +265,21 @@ fn check_contract(contract: &Contract, dialect: Dialect) {
     }
 }
 
+/// The examples for a valid contract: a request in every form, or an error that says why not.
+fn check_samples(contract: &Contract) {
+    for signature in contract.signatures.iter().take(2) {
+        match sample::json(signature) {
+            Ok(json) => assert!(json.as_object().is_some_and(|members| members.len() == signature.inputs.len())),
+            Err(error) => check_error(&error),
+        }
+        for dialect in [Dialect::V1, Dialect::V3] {
+            if let Err(error) = sample::encoded("model", signature, dialect) {
+                check_error(&error);
+            }
+        }
+    }
+}
+
 /// An error: every text of it can be made, says something, and is no longer than a screen can show.
 fn check_error(error: &dyn Failure) {
     const TEXT_BYTES_MAX: usize = 64 << 10;
@@ -136,4 +292,22 @@ fn check_error(error: &dyn Failure) {
     );
     let remedy = error.remedy();
     assert!(remedy.is_none_or(|remedy| !remedy.is_empty() && !remedy.ends_with('.')));
+}
+
+/// The parts between the separators.
+fn split<'a>(bytes: &'a [u8], separator: &[u8]) -> Vec<&'a [u8]> {
+    let mut parts = Vec::new();
+    let mut rest = bytes;
+    while let Some(at) = rest.windows(separator.len()).position(|window| window == separator) {
+        parts.push(&rest[..at]);
+        rest = &rest[at + separator.len()..];
+    }
+    parts.push(rest);
+    parts
+}
+
+/// A name, which is the first line, and what follows it; a name is text.
+fn named(bytes: &[u8]) -> Option<(&str, &[u8])> {
+    let end = bytes.iter().position(|byte| *byte == b'\n')?;
+    Some((std::str::from_utf8(&bytes[..end]).ok()?, &bytes[end + 1..]))
 }

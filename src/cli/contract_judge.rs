@@ -59,7 +59,11 @@ impl Failure for AgainstError {
 }
 
 fn listed(differences: &[Difference]) -> String {
-    differences.iter().map(|difference| format!("\n  {difference}")).collect()
+    let mut text = String::new();
+    for difference in differences {
+        text.push_str(&format!("\n  {difference}"));
+    }
+    text
 }
 
 /// Runs `hs contract check`: fails where the model differs from the contract that is given, or its code does not keep it.

@@ -34,6 +34,9 @@ const CONFIG_PARTS_MAX: usize = 250_000;
 /// The name of the one thing that a Keras model can be asked.
 const SIGNATURE: &str = "infer";
 
+/// The tensors that a model takes and gives; the largest have some hundred.
+const FIELDS_MAX: usize = 20_000;
+
 /// The warnings that are worth a reader's time; a model may have any number of outputs.
 const WARNINGS_MAX: usize = 50;
 
@@ -133,6 +136,9 @@ pub enum KerasError {
     /// More than any real model has.
     #[error("the Keras model has more calls of layers than can be followed")]
     TooManyCalls,
+    /// More than anyone can fill in.
+    #[error("the Keras model takes and gives more than {FIELDS_MAX} tensors")]
+    TooManyFields,
     /// More than any real model has.
     #[error("the Keras model has models nested too deep in each other")]
     TooDeep,
@@ -202,6 +208,9 @@ fn contract_of(saved: &Saved) -> Result<Reading, KerasError> {
     let version = version(said.into_iter().find(|version| !version.is_empty()).unwrap_or_default(), &mut warnings);
     let model = keras_model::top(&value)?;
     let ran = Walk::new(era(&version, &value)).model(&model, None)?;
+    if ran.inputs.len() + ran.outputs.len() > FIELDS_MAX {
+        return Err(KerasError::TooManyFields);
+    }
     warnings.extend(composite(&model));
     let inputs = fields("inputs", ran.inputs, &mut warnings);
     let outputs = fields("outputs", ran.outputs, &mut warnings);
@@ -250,11 +259,11 @@ fn composite(model: &Model) -> Vec<String> {
 /// Named tensors as fields; what is not known of them is told.
 fn fields(side: &str, named: Vec<Named>, warnings: &mut Vec<String>) -> Vec<Field> {
     let mut fields: Vec<Field> = Vec::new();
-    let mut calls: BTreeMap<String, usize> = BTreeMap::new();
+    let mut calls: BTreeMap<Rc<str>, usize> = BTreeMap::new();
     let mut taken: BTreeSet<String> = BTreeSet::new();
     for (layer, tensor) in named {
         // A layer may give several outputs: Keras 2 numbers their names, and where Keras 3 repeats them so do we.
-        let mut name = layer.clone();
+        let mut name = layer.to_string();
         while !taken.insert(name.clone()) {
             let count = calls.entry(layer.clone()).or_insert(0);
             *count += 1;

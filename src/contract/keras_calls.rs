@@ -8,11 +8,9 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
-
 use super::contract::shown;
 use super::keras::KerasError;
-use super::keras_model::{Model, Reference};
+use super::keras_model::{Model, Reference, Stated};
 
 /// A tensor: the layer, its call, and which of the tensors that the call gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,7 +34,7 @@ pub(super) struct Calls {
     /// What each call needs: the tensors among its positional arguments, then those of the named ones.
     needed: BTreeMap<Place, Vec<Place>>,
     /// Shape and dtype of tensors, as Keras 3 states them where they are used.
-    pub(super) stated: BTreeMap<Place, (Value, Value)>,
+    pub(super) stated: BTreeMap<Place, Stated>,
 }
 
 impl Calls {

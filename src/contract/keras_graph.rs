@@ -18,7 +18,7 @@ use super::keras_layers::{Call, dims, dtype, is_keras_own, present_name};
 use super::keras_model::{Layer, Model, Node};
 use super::keras_operations;
 use super::keras_sequential::{declared, declared_inputs};
-use super::keras_tensor::{Arguments, Dims, RANK_MAX, Tensor, compute_dtype, dims_of, dtype_of};
+use super::keras_tensor::{Arguments, Dims, RANK_MAX, Tensor, compute_dtype};
 
 /// The calls, references and dimensions that are looked at for one model, those of models inside it counted each time. Large models take
 /// some ten thousand. It bounds the memory too: what a call gives is kept until its model is done.
@@ -28,7 +28,7 @@ const WORK_MAX: u64 = 500_000;
 const NESTING_MAX: usize = 32;
 
 /// A named tensor that goes into the model or comes out of it.
-pub(super) type Named = (String, Tensor);
+pub(super) type Named = (Rc<str>, Tensor);
 
 /// What a model takes and gives.
 pub(super) struct Ran {
@@ -86,24 +86,24 @@ impl Walk {
             }
             tensors = self.call(layer, &Node::default(), &tensors, &BTreeMap::new())?;
         }
-        let name = model.layers.last().map(|layer| layer.name).unwrap_or_default();
-        Ok(Ran { inputs, outputs: tensors.into_iter().map(|tensor| (name.to_owned(), tensor)).collect() })
+        let name: Rc<str> = model.layers.last().map(|layer| layer.name).unwrap_or_default().into();
+        Ok(Ran { inputs, outputs: tensors.into_iter().map(|tensor| (name.clone(), tensor)).collect() })
     }
 
     /// Keras 1: a Merge that is first in a Sequential holds the models whose outputs it merges.
-    fn merged(&mut self, merge: &Layer, mut inputs: Vec<Tensor>) -> Result<Vec<Tensor>, KerasError> {
+    fn merged(&mut self, merge: &Layer, inputs: Vec<Tensor>) -> Result<Vec<Tensor>, KerasError> {
         let mut outputs = Vec::new();
+        let mut inputs = inputs.into_iter();
         for branch in &merge.inner {
             let Some(model) = &branch.model else { continue };
-            let rest = inputs.split_off(declared_inputs(model, self.era, 0)?.len().min(inputs.len()));
-            outputs.extend(self.model(model, Some(&inputs))?.outputs.into_iter().map(|(_, tensor)| tensor));
-            inputs = rest;
+            let own: Vec<Tensor> = inputs.by_ref().take(declared_inputs(model, self.era, 0)?.len()).collect();
+            outputs.extend(self.model(model, Some(&own))?.outputs.into_iter().map(|(_, tensor)| tensor));
         }
         Ok(outputs)
     }
 
     fn functional(&mut self, model: &Model, given: Option<&[Tensor]>) -> Result<Ran, KerasError> {
-        self.spend(model.layers.iter().map(Layer::work).sum())?;
+        self.spend(model.work())?;
         let calls = Calls::of(model, self.era)?;
         let mut values: BTreeMap<Place, Vec<Tensor>> = BTreeMap::new();
         let mut inputs = Vec::new();
@@ -113,13 +113,18 @@ impl Walk {
                 Some(given) => given.clone(),
                 None => declared(layer)?,
             };
-            inputs.push((layer.name.to_owned(), tensor.clone()));
+            self.spend(tensor.rank())?;
+            inputs.push((layer.name.into(), tensor.clone()));
             values.insert(place.call(), vec![tensor]);
         }
         self.evaluate(model, &calls, &mut values)?;
-        let name = |place: &Place| model.layers[place.layer].name.to_owned();
-        let outputs = calls.outputs.iter().map(|place| (name(place), self.value(model, &calls, &values, *place)));
-        Ok(Ran { outputs: outputs.collect(), inputs })
+        let mut outputs = Vec::new();
+        for place in &calls.outputs {
+            let tensor = self.value(model, &calls, &values, *place);
+            self.spend(tensor.rank())?;
+            outputs.push((model.layers[place.layer].name.into(), tensor));
+        }
+        Ok(Ran { inputs, outputs })
     }
 
     /// Every call that an output needs, each after those that it needs itself.
@@ -170,7 +175,7 @@ impl Walk {
         let mut tensors = Vec::new();
         for needed in calls.needed(place) {
             let tensor = self.value(model, calls, values, *needed);
-            self.spend(tensor.dims.as_ref().map_or(1, Vec::len))?;
+            self.spend(tensor.rank())?;
             tensors.push(tensor);
         }
         let mut rest = tensors.split_off(node.tensors.len().min(tensors.len())).into_iter();
@@ -185,8 +190,8 @@ impl Walk {
         let mut tensor = given.get(place.tensor).cloned().unwrap_or_else(none);
         // Inside a model that is a layer, what is said is said of the tensors that it was made with.
         if let (true, Some((dims, dtype))) = (self.at_top(), calls.stated.get(&place)) {
-            tensor.dims = tensor.dims.or_else(|unknown| dims_of(dims).ok_or(unknown));
-            tensor.dtype = tensor.dtype.or_else(|unknown| dtype.as_str().and_then(dtype_of).ok_or(unknown));
+            tensor.dims = tensor.dims.or_else(|unknown| dims.clone().ok_or(unknown));
+            tensor.dtype = tensor.dtype.or_else(|unknown| (*dtype).ok_or(unknown));
         }
         tensor
     }
@@ -199,7 +204,7 @@ impl Walk {
         inputs: &[Tensor],
         named: &BTreeMap<&str, Vec<Tensor>>,
     ) -> Result<Vec<Tensor>, KerasError> {
-        self.spend(1 + inputs.len() + named.len())?;
+        self.spend(1 + inputs.len() + named.len() + layer.inner_count())?;
         if let Some(model) = &layer.model {
             return Ok(self.model(model, Some(inputs))?.outputs.into_iter().map(|(_, tensor)| tensor).collect());
         }

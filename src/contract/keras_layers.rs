@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 
 use super::dtype::DataType;
 use super::keras_model::Layer;
-use super::keras_tensor::{Arguments, Dims, Tensor, axis_of, compute_dtype, is_float, product};
+use super::keras_tensor::{Arguments, Dims, RANK_MAX, Tensor, axis_of, compute_dtype, is_float, product};
 use super::{keras_encoding, keras_merging, keras_recurrent, keras_spatial};
 
 /// One call of a layer.
@@ -173,8 +173,12 @@ fn dense(call: &Call) -> Option<Dims> {
 
 /// `abc,cd->abd` with `output_shape=(None, 5)`: what is open in the argument comes from the input, by its letter; Keras 3 leaves it open.
 fn einsum_dense(call: &Call) -> Option<Dims> {
+    /// A letter for each dimension of three tensors, and some more.
+    const EQUATION_BYTES_MAX: usize = 4 * RANK_MAX;
     let input = call.dims(0)?;
-    let (operands, output) = call.arguments.text(&["equation"])?.split_once("->")?;
+    // A layer can be called any number of times, and reads it each time.
+    let equation = call.arguments.text(&["equation"]).filter(|equation| equation.len() <= EQUATION_BYTES_MAX)?;
+    let (operands, output) = equation.split_once("->")?;
     let (operand, _) = operands.split_once(',')?;
     let ellipsis_first = operand.starts_with("...");
     let letters = |side: &str| side.chars().filter(char::is_ascii_alphabetic).collect::<Vec<char>>();
@@ -216,7 +220,7 @@ fn reshape(call: &Call) -> Option<Dims> {
     let target: Vec<i64> = call.arguments.integers(&["target_shape"])?;
     let known: Dims = target.iter().filter(|length| **length != -1).map(|length| Some(*length)).collect();
     let open = target.len() - known.len();
-    let (whole, known) = (product(&input[1..])?, product(&known)??);
+    let (whole, known) = (product(input.get(1..)?)?, product(&known)??);
     if open > 1 || target.iter().any(|length| *length < -1) {
         return None;
     }

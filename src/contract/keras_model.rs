@@ -10,7 +10,12 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use super::dtype::DataType;
 use super::keras::KerasError;
+use super::keras_tensor::{Dims, dims_of, dtype_of};
+
+/// The longest name, class or module of a layer. A model can call a layer any number of times, and each call looks at them.
+const NAME_BYTES_MAX: usize = 1000;
 
 /// A Sequential or functional model, at the top or as a layer.
 #[derive(Debug)]
@@ -21,6 +26,14 @@ pub(super) struct Model<'a> {
     pub(super) ends: Option<Ends>,
     /// The shape that a Sequential was built for, where its layers do not say it.
     pub(super) build_input_shape: Option<&'a Value>,
+}
+
+impl Model<'_> {
+    /// What it costs to look once at all calls, and at what goes in and comes out.
+    pub(super) fn work(&self) -> usize {
+        let ends = self.ends.as_ref().map_or(0, |ends| ends.inputs.len() + ends.outputs.len());
+        ends + self.layers.iter().map(Layer::work).sum::<usize>()
+    }
 }
 
 /// The tensors that a functional model takes and gives, in its own order.
@@ -52,6 +65,11 @@ impl Layer<'_> {
         let references = |node: &Node| 1 + node.tensors.len() + node.named.values().map(Vec::len).sum::<usize>();
         1 + self.nodes.iter().map(references).sum::<usize>()
     }
+
+    /// What is inside it, wrapped or stacked, all of which a call looks at.
+    pub(super) fn inner_count(&self) -> usize {
+        self.inner.iter().map(|inner| 1 + inner.inner_count()).sum()
+    }
 }
 
 /// One call of a layer.
@@ -67,6 +85,9 @@ pub(super) struct Node<'a> {
     pub(super) has_lists: bool,
 }
 
+/// `shape` and `dtype` of a tensor.
+pub(super) type Stated = (Option<Dims>, Option<DataType>);
+
 /// A tensor, as another call names it.
 #[derive(Clone, Debug)]
 pub(super) struct Reference {
@@ -75,8 +96,8 @@ pub(super) struct Reference {
     pub(super) tensor: usize,
     /// Keras 3 counts the calls of nested models from 0 inside `args`, and from 1 everywhere else.
     pub(super) in_arguments: bool,
-    /// What Keras 3 says of the tensor in the same place: `shape` and `dtype`.
-    pub(super) stated: Option<(Value, Value)>,
+    /// What Keras 3 says of the tensor in the same place, as far as it can be read.
+    pub(super) stated: Option<Stated>,
 }
 
 fn malformed(place: &str, problem: &'static str) -> KerasError {
@@ -119,6 +140,10 @@ fn layer(value: &Value) -> Result<Layer<'_>, KerasError> {
     let config = &value["config"];
     // In a Sequential the name is in the config alone, or, of a list of layers, in its own config.
     let name = value["name"].as_str().or_else(|| config["name"].as_str()).unwrap_or_default();
+    let module = value["module"].as_str().unwrap_or_default();
+    if [name, class, module].iter().any(|text| text.len() > NAME_BYTES_MAX) {
+        return Err(malformed(name, "its name, class or module is longer than 1000 bytes"));
+    }
     let mut nodes = Vec::new();
     for call in value["inbound_nodes"].as_array().into_iter().flatten() {
         nodes.push(node(call, name)?);
@@ -135,7 +160,6 @@ fn layer(value: &Value) -> Result<Layer<'_>, KerasError> {
             inner.push(layer(value)?);
         }
     }
-    let module = value["module"].as_str().unwrap_or_default();
     Ok(Layer { name, class, module, config, nodes, model, inner })
 }
 
@@ -215,7 +239,7 @@ fn collect<'a>(
                 return Err(malformed(place, "it is called on a tensor without a keras_history"));
             };
             let mut reference = reference(layer, node, tensor, place, in_arguments)?;
-            reference.stated = Some((config["shape"].clone(), config["dtype"].clone()));
+            reference.stated = Some((dims_of(&config["shape"]), config["dtype"].as_str().and_then(dtype_of)));
             found.push(reference);
         }
         Value::Object(members) => {

@@ -24,7 +24,7 @@ pub(super) fn dims(call: &Call) -> Option<Vec<Dims>> {
             (output(call.layer.inner.first()?, call.era)?, states)
         }
         "ConvLSTM1D" | "ConvLSTM2D" | "ConvLSTM3D" => {
-            let step = convolution(call, &[&input[..1], input.get(2..)?].concat(), axes_in(call.class)?)?;
+            let step = convolution(call, &[input.get(..1)?, input.get(2..)?].concat(), axes_in(call.class)?)?;
             (step[1..].to_vec(), vec![step[1..].to_vec(); 2])
         }
         _ => return None,

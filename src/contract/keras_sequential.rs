@@ -52,16 +52,16 @@ pub(super) fn declared_inputs(model: &Model, era: u32, depth: usize) -> Result<V
     if let Some(ends) = &model.ends {
         let layers: BTreeMap<&str, &Layer> = model.layers.iter().map(|layer| (layer.name, layer)).collect();
         let inputs = ends.inputs.iter().filter_map(|reference| layers.get(reference.layer.as_str()));
-        return inputs.map(|layer| Ok((layer.name.to_owned(), declared(layer)?))).collect();
+        return inputs.map(|layer| Ok((layer.name.into(), declared(layer)?))).collect();
     }
     let Some(first) = model.layers.first() else { return Err(KerasError::NoLayers { model: shown(model.name) }) };
     match &first.model {
-        _ if first.class == "InputLayer" => return Ok(vec![(first.name.to_owned(), declared(first)?)]),
+        _ if first.class == "InputLayer" => return Ok(vec![(first.name.into(), declared(first)?)]),
         // Keras 1 takes the inputs of the first model for its own, Keras 2 makes one that is named for it.
         Some(inner) => {
             let mut inputs = declared_inputs(inner, era, depth + 1)?;
             if let ([(name, _)], 2..) = (inputs.as_mut_slice(), era) {
-                *name = format!("{}_input", first.name);
+                *name = format!("{}_input", first.name).into();
             }
             return Ok(inputs);
         }
@@ -79,7 +79,7 @@ pub(super) fn declared_inputs(model: &Model, era: u32, depth: usize) -> Result<V
         ..2 => format!("{}_input_1", first.class.to_ascii_lowercase()),
         _ => format!("{}_input", first.name),
     };
-    Ok(vec![(name, Tensor { dims, dtype: layer_dtype(first).map_or(Ok(DataType::Float), Ok) })])
+    Ok(vec![(name.into(), Tensor { dims, dtype: layer_dtype(first).map_or(Ok(DataType::Float), Ok) })])
 }
 
 /// The inputs of several models side by side: in Keras 1 each name that it makes has the next number.
@@ -90,7 +90,7 @@ fn numbered(inputs: Vec<Named>) -> Vec<Named> {
         Some(stem) => {
             let count = counts.entry(stem.to_owned()).or_insert(0);
             *count += 1;
-            (format!("{stem}_{count}"), tensor)
+            (format!("{stem}_{count}").into(), tensor)
         }
     };
     inputs.into_iter().map(next).collect()

@@ -31,6 +31,11 @@ pub(super) struct Tensor {
 }
 
 impl Tensor {
+    /// How many dimensions are kept of it; none where its shape is unknown.
+    pub(super) fn rank(&self) -> usize {
+        self.dims.as_ref().map_or(0, Vec::len)
+    }
+
     /// The shape as a contract has it.
     pub(super) fn shape(&self) -> Shape {
         let sizes = |dims: &Dims| Shape::of(&dims.iter().map(|dim| dim.unwrap_or(-1)).collect::<Vec<i64>>());
@@ -104,7 +109,8 @@ pub(super) fn is_float(dtype: DataType) -> bool {
 
 /// The name in a layer's `dtype`: a type's, a policy's, or that of a policy object (`{"class_name": "DTypePolicy", "config": …}`).
 pub(super) fn policy_name(value: &Value) -> Option<&str> {
-    let name = value.as_str().or_else(|| value.get("config")?.get("name")?.as_str())?;
+    const NAME_BYTES_MAX: usize = 100;
+    let name = value.as_str().or_else(|| value.get("config")?.get("name")?.as_str()).filter(|name| name.len() <= NAME_BYTES_MAX)?;
     // Quantised layers of Keras 3: `int8_from_mixed_bfloat16`.
     Some(name.rsplit_once("_from_").map_or(name, |(_, from)| from))
 }

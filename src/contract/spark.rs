@@ -24,6 +24,7 @@ use super::reading::Reading;
 use super::spark_columns::Resolved;
 use super::spark_metadata::METADATA_BYTES_MAX;
 use super::spark_metadata::METADATA_FILES_MAX;
+use super::spark_metadata::METADATA_PARTS_MAX;
 use super::spark_metadata::Metadata;
 use super::spark_metadata::MetadataFile;
 use super::spark_metadata::folder_of;
@@ -55,6 +56,12 @@ pub enum SparkError {
     /// Larger than any metadata.
     #[error("`{path}` is larger than {METADATA_BYTES_MAX} bytes")]
     FileTooLarge {
+        /// Which file.
+        path: String,
+    },
+    /// More than any metadata has.
+    #[error("`{path}` has more than {METADATA_PARTS_MAX} lists and objects")]
+    TooManyParts {
         /// Which file.
         path: String,
     },
@@ -141,7 +148,10 @@ pub enum SparkError {
 impl Failure for SparkError {
     fn fault(&self) -> Fault {
         match self {
-            SparkError::TooManyFiles { .. } | SparkError::FileTooLarge { .. } | SparkError::TooManyColumns => Fault::TooLarge,
+            SparkError::TooManyFiles { .. }
+            | SparkError::FileTooLarge { .. }
+            | SparkError::TooManyParts { .. }
+            | SparkError::TooManyColumns => Fault::TooLarge,
             _ => Fault::Invalid,
         }
     }

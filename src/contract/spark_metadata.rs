@@ -19,9 +19,12 @@ use super::spark::SparkError;
 /// The most metadata files of a pipeline with all that is in it: stages are few, a thousand is beyond any.
 pub const METADATA_FILES_MAX: usize = 1_000;
 
-/// The largest metadata file. Stop words and the labels of an index are among the params. In memory JSON takes some ten times its
-/// bytes, and that of a pipeline is kept while the stages in it are read.
+/// The largest metadata file. Stop words and the labels of an index are among the params.
 pub const METADATA_BYTES_MAX: usize = 2 << 20;
+
+/// The most lists and objects in a metadata file, strings with such brackets included. In memory a small one takes a hundred times its
+/// text, and what a pipeline says is kept while the stages in it are read.
+pub const METADATA_PARTS_MAX: usize = 50_000;
 
 /// A metadata file as the caller found it in the model folder.
 #[derive(Clone, Copy, Debug)]
@@ -93,6 +96,9 @@ impl Metadata {
         } else {
             file.bytes
         };
+        if bytes.iter().filter(|byte| matches!(byte, b'{' | b'[')).count() > METADATA_PARTS_MAX {
+            return Err(SparkError::TooManyParts { path: path() });
+        }
         let first = serde_json::Deserializer::from_slice(bytes).into_iter::<Value>().next();
         let value = first.transpose().map_err(|source| SparkError::Json { path: path(), source })?.unwrap_or(Value::Null);
         let member = |member: &'static str| match value.get(member).and_then(Value::as_str) {

@@ -9,6 +9,9 @@
 //! What must stay true: a class that is not here is an error, not a guess. Its columns may have conventional names, but no param of it
 //! says a type, and a field of a contract has one.
 
+use std::collections::BTreeSet;
+
+use super::contract::shown;
 use super::spark::SparkError;
 use super::spark_metadata::Metadata;
 
@@ -108,7 +111,7 @@ pub(super) fn columns(stage: &Metadata) -> Result<Columns, SparkError> {
         Some(("recommendation", "ALSModel")) => Some(recommendation(stage)),
         _ => None,
     };
-    let mut columns = family.ok_or_else(|| SparkError::UnknownClass { path: stage.path.clone(), class: stage.class.clone() })?;
+    let mut columns = family.ok_or_else(|| SparkError::UnknownClass { path: stage.path.clone(), class: shown(&stage.class) })?;
     // A column without a name is one that the user has switched off.
     columns.outputs.retain(|output| !output.name.is_empty());
     Ok(columns)
@@ -170,10 +173,10 @@ fn feature(stage: &Metadata, class: &str) -> Result<Option<Columns>, SparkError>
         }
         "FeatureHasher" => {
             let names = stage.texts("inputCols").ok_or_else(|| no_column(stage, "inputCols"))?;
-            let categorical = stage.texts("categoricalCols").unwrap_or_default();
+            let categorical: BTreeSet<&str> = stage.texts("categoricalCols").unwrap_or_default().into_iter().collect();
             let mut columns = joined(stage, &names, Takes::TEXT_OF_ANY, hashed());
             // A number is hashed by its column's name and stays a value; a text, and a number that is said to be a category, is one of many names.
-            columns.inputs.iter_mut().for_each(|input| input.type_matters = !categorical.contains(&input.name.as_str()));
+            columns.inputs.iter_mut().for_each(|input| input.type_matters = !categorical.contains(input.name.as_str()));
             columns
         }
         // What RFormula puts into its own pipeline: names of elements, and columns that its reader leaves out anyway.

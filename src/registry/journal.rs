@@ -20,7 +20,7 @@ use super::memory::Memory;
 use crate::oci::digest::Digest;
 
 /// Smaller blobs have no page: they are sent again before a disk has written one safely.
-const BLOB_BYTES_LEAST: u64 = 16 << 20;
+const BLOB_BYTES_LEAST: u64 = 8 << 20;
 
 /// The longest Location that is kept.
 const LOCATION_BYTES_MAX: usize = 8 << 10;

@@ -164,7 +164,13 @@ impl Upload<'_> {
         loop {
             let result = if unsure { self.find_out().await } else { Ok(false) };
             let error = match result {
-                Ok(true) => return Ok(()),
+                Ok(true) => {
+                    // Ours, whose answer was lost, or somebody else's: a session that is left holds bytes that nobody needs.
+                    if let Some(session) = self.session.take() {
+                        self.endpoint.cancel(self.digest, &session).await;
+                    }
+                    return Ok(());
+                }
                 Ok(false) => match self.attempt().await {
                     Ok(()) => return Ok(()),
                     Err(error) => error,
@@ -308,6 +314,8 @@ impl Upload<'_> {
             StatusCode::NOT_FOUND if self.session.is_some() && !answer.has_code("NAME_UNKNOWN") => {
                 self.tries.pause(error).map_or(Next::GiveUp, Next::BeginAgain)
             }
+            // An earlier request of ours, cut off, still holds the session there: what it has is worth waiting for.
+            StatusCode::CONFLICT if lost && self.has_bytes > 0 => self.tries.pause(error).map_or(Next::GiveUp, Next::GoOn),
             // What came was not the blob: spoilt on the way, or else the source is not what it says, and it stays that.
             _ if answer.has_code("DIGEST_INVALID") && !self.digest_refused => {
                 self.digest_refused = true;

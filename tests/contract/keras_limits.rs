@@ -222,6 +222,68 @@ fn models_that_call_each_other_without_end_have_one() {
 }
 
 #[test]
+fn layers_that_take_no_scalar_say_nothing_of_one() {
+    let mut scalar = input("x");
+    scalar["config"]["batch_input_shape"] = json!([]);
+    for (class, config) in [("Reshape", json!({"target_shape": [1]})), ("ConvLSTM2D", json!({"filters": 1, "kernel_size": 1}))] {
+        let layer = json!({"class_name": class, "name": "l", "config": config, "inbound_nodes": [[["x", 0, 0, {}]]]});
+        let reading = read_json(functional(vec![scalar.clone(), layer], "l").to_string().as_bytes()).unwrap();
+        assert_eq!(reading.contract.signatures[0].outputs[0].shape, Shape::Any, "{class}");
+    }
+}
+
+#[test]
+fn what_every_call_looks_at_is_small() {
+    const CALLS: usize = 30_000;
+    let called_often = |layer: Value| {
+        let mut layer = layer;
+        layer["name"] = json!("l");
+        // Each call takes what the one before it gives.
+        layer["inbound_nodes"] =
+            (0..CALLS).map(|call| if call == 0 { json!([["x", 0, 0]]) } else { json!([["l", call - 1, 0]]) }).collect();
+        let mut model = functional(vec![input("x"), layer], "l");
+        model["config"]["output_layers"] = json!([["l", CALLS - 1, 0]]);
+        model
+    };
+    let long = "x".repeat(2 << 20);
+    let too_long = "the config of the Keras model is damaged at l: its name, class or module is longer than 1000 bytes";
+    assert_eq!(text(&called_often(json!({"class_name": long, "config": {}}))), too_long);
+    assert_eq!(text(&called_often(json!({"class_name": "Dense", "module": long, "config": {"units": 1}}))), too_long);
+    let unknown = |layer: Value| {
+        let reading = read_json(called_often(layer).to_string().as_bytes()).unwrap();
+        assert_eq!(reading.contract.signatures[0].outputs[0].shape, Shape::Any);
+    };
+    unknown(json!({"class_name": "EinsumDense", "config": {"equation": long, "output_shape": 1}}));
+    unknown(json!({"class_name": "TFOpLambda", "config": {"function": long, "dtype": long}}));
+    let cells = vec![json!({"class_name": "GRUCell", "config": {"units": 1}}); 60_000];
+    let stacked = json!({"class_name": "StackedRNNCells", "config": {"cells": cells}});
+    let too_many = "the Keras model has more calls of layers than can be followed";
+    assert_eq!(text(&called_often(json!({"class_name": "RNN", "config": {"cell": stacked}}))), too_many);
+}
+
+#[test]
+fn a_model_of_too_many_tensors_is_refused() {
+    let too_many = "the Keras model takes and gives more than 20000 tensors";
+    let mut wide = functional(vec![input("x")], "x");
+    wide["config"]["output_layers"] = vec![json!(["x", 0, 0]); 60_000].into();
+    assert_eq!(text(&wide), too_many);
+    // All of them are named for the model that gives them.
+    wide["name"] = json!("n".repeat(1000));
+    assert_eq!(text(&json!({"class_name": "Sequential", "config": {"name": "s", "layers": [wide]}})), too_many);
+    // A model of many inputs that is called again and again.
+    let mut inner = functional(vec![input("x")], "x");
+    inner["config"]["input_layers"] = vec![json!(["x", 0, 0]); 100_000].into();
+    inner["name"] = json!("l");
+    inner["inbound_nodes"] = vec![json!([["x", 0, 0]]); 30_000].into();
+    let mut outer = functional(vec![input("x"), inner], "x");
+    outer["config"]["output_layers"] = (0..30_000).map(|call| json!(["l", call, 0])).collect();
+    assert_eq!(text(&outer), "the Keras model has more calls of layers than can be followed");
+    let branch = json!({"class_name": "Sequential", "config": [{"class_name": "Dense", "config": {"input_dim": 1, "output_dim": 1}}]});
+    let merge = json!({"class_name": "Merge", "config": {"mode": "sum", "layers": vec![branch; 60_000]}});
+    assert_eq!(text(&json!({"class_name": "Sequential", "config": [merge]})), too_many);
+}
+
+#[test]
 fn numbers_that_json_does_not_have_are_stepped_over() {
     let masking = json!({"class_name": "Masking", "name": "NaN \\\" Infinity", "config": {"mask_value": "HERE"}, "inbound_nodes": [[["x", 0, 0, {}]]]});
     let config = functional(vec![input("x"), masking], "NaN \\\" Infinity").to_string();

@@ -255,6 +255,23 @@ fn pipelines_in_pipelines_without_end_are_refused() {
 }
 
 #[test]
+fn a_file_of_many_parts_or_names_costs_no_more_than_its_size() {
+    let of = |class: &str, params: &str| {
+        let text = format!(r#"{{"class":"org.apache.spark.ml.{class}","uid":"u","sparkVersion":"3.5.0","paramMap":{{{params}}}}}"#);
+        read_files(&[("metadata/part-00000".to_owned(), text.into_bytes())])
+    };
+    let parts = format!(r#""inputCols":[{}1]"#, r#"{"":1},"#.repeat(60_000));
+    let refusal = of("feature.VectorAssembler", &parts).unwrap_err();
+    assert_eq!(refusal.to_string(), "`metadata/part-00000` has more than 50000 lists and objects");
+    // Neither list has a name of the other.
+    let names = |letter: char| (0..100_000).map(|column| format!("\"{letter}{column:05x}\"")).collect::<Vec<_>>().join(",");
+    let hashed = of("feature.FeatureHasher", &format!(r#""inputCols":[{}],"categoricalCols":[{}]"#, names('a'), names('b')));
+    assert!(matches!(hashed, Err(SparkError::TooManyColumns)));
+    let unknown = of(&"x".repeat(1 << 20), "").unwrap_err().to_string();
+    assert!(unknown.len() < 1_000, "{} bytes", unknown.len());
+}
+
+#[test]
 fn a_damaged_file_is_an_error_or_a_valid_contract_and_never_a_panic() {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let mut below = |bound: usize| {

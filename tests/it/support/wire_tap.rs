@@ -1,4 +1,4 @@
-//! A tap on the wire between a client and a server: it counts requests and their bytes, and can cut the line.
+//! A tap on the wire between a client and a server: it counts requests and their bytes, can cut the line, hold it, and lead a request elsewhere.
 //!
 //! It passes on what comes, byte for byte. On the client's side it reads along as far as HTTP/1.1 with `Content-Length`
 //! goes, which is all that our client sends.
@@ -9,7 +9,6 @@ use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 /// A request that went by.
@@ -36,12 +35,13 @@ struct Shared {
     seen: Mutex<Vec<Seen>>,
     /// Bodies are cut after so many bytes, as often as there are entries.
     cuts_up: Mutex<Vec<u64>>,
-    /// Bodies of which nothing goes by after so many bytes, while the line stands.
-    holds: Mutex<Vec<u64>>,
-    held: Notify,
     /// The same for what comes back, heads included.
     cuts_down: Mutex<Vec<u64>>,
     down_bytes: AtomicU64,
+    /// Bodies are passed on up to so many bytes and no further.
+    held: Mutex<Option<u64>>,
+    /// The beginning of a target, and what is put in its place.
+    led: Mutex<Option<(String, String)>>,
 }
 
 impl WireTap {
@@ -102,14 +102,19 @@ impl WireTap {
         self.shared.cuts_up.lock().unwrap().push(bytes);
     }
 
-    /// Lets nothing by any more in the next body that has more than `bytes`, after these; the line stands until the client ends it.
-    pub fn hold_body_after(&self, bytes: u64) {
-        self.shared.holds.lock().unwrap().push(bytes);
+    /// Passes no more than `bytes` of any body on, until [`WireTap::release`].
+    pub fn hold_bodies_after(&self, bytes: u64) {
+        *self.shared.held.lock().unwrap() = Some(bytes);
     }
 
-    /// Waits until a body is held.
-    pub async fn held(&self) {
-        self.shared.held.notified().await;
+    /// Passes bodies on again.
+    pub fn release(&self) {
+        *self.shared.held.lock().unwrap() = None;
+    }
+
+    /// Puts `to` in the place of `from` where a request's target begins with it.
+    pub fn lead(&self, from: &str, to: &str) {
+        *self.shared.led.lock().unwrap() = Some((from.to_owned(), to.to_owned()));
     }
 
     /// Cuts the line after `bytes` that come back on one connection; once for each call.
@@ -175,24 +180,13 @@ async fn carry_up(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, shared: &Shar
                     let due = cuts.iter().position(|bytes| *bytes < sent_bytes);
                     due.map(|at| cuts.remove(at))
                 };
+                while shared.held.lock().unwrap().is_some_and(|bytes| sent_bytes > bytes) {
+                    tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+                }
                 if let Some(bytes) = cut {
                     part -= usize::try_from(sent_bytes - bytes).unwrap().min(part);
                 }
-                let hold = {
-                    let mut holds = shared.holds.lock().unwrap();
-                    let due = holds.iter().position(|bytes| *bytes < sent_bytes);
-                    due.map(|at| holds.remove(at))
-                };
-                if let Some(bytes) = hold {
-                    part -= usize::try_from(sent_bytes - bytes).unwrap().min(part);
-                    shared.seen.lock().unwrap()[*at].body_bytes = bytes;
-                }
                 if to.write_all(&rest[..part]).await.is_err() || cut.is_some() {
-                    return;
-                }
-                if hold.is_some() {
-                    shared.held.notify_one();
-                    while let Ok(1..) = from.read(&mut buffer).await {}
                     return;
                 }
                 *left_bytes -= part as u64;
@@ -212,6 +206,9 @@ async fn carry_up(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, shared: &Shar
                     all.len() - 1
                 };
                 body = (left_bytes > 0).then_some((at, left_bytes));
+                if let Some((from, to)) = &*shared.led.lock().unwrap() {
+                    head = String::from_utf8(head).unwrap().replacen(&format!(" {from}"), &format!(" {to}"), 1).into_bytes();
+                }
                 if to.write_all(&head).await.is_err() {
                     return;
                 }

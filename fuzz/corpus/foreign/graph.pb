@@ -1,0 +1,4 @@
+graph.pb
+
+
+xPlaceholder
