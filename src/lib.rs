@@ -411,14 +411,29 @@ pub mod registry {
     /// Who we are to a registry.
     pub mod credentials;
 
+    /// Small files that remember what was learnt of registries.
+    pub mod memory;
+
+    /// Which repositories have a blob.
+    pub mod known_blobs;
+
+    /// How far uploads are.
+    pub mod journal;
+
     /// One request, one answer.
     pub mod wire;
 
     /// The HTTP clients.
     pub mod tls;
 
+    /// Who we are to a registry, by TLS.
+    pub mod client_certificate;
+
     /// The authorisation of a request.
     pub mod tokens;
+
+    /// What registries want users to know.
+    pub mod warnings;
 
     /// Registries and repositories.
     pub mod client;
@@ -426,14 +441,14 @@ pub mod registry {
     /// Manifests and tags.
     pub mod manifests;
 
+    /// What belongs to a manifest.
+    pub mod referrers;
+
     /// Blobs, pulled.
     pub mod download;
 
     /// The registry's side of an upload.
     pub mod session;
-
-    /// Uploads that a later run goes on with.
-    pub mod journal;
 
     /// Blobs, pushed.
     pub mod upload;

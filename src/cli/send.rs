@@ -272,8 +272,7 @@ impl Sending<'_> {
                 (self.listener)(Event::Note(format!("{path}: trying again in {:.1} s", pause.as_secs_f32())));
             }
         };
-        let note = self.settings.journal.as_ref().and_then(|journal| journal.take(repository, &digest));
-        let pushed = repository.resume(digest, size_bytes, note, &source, &progress).await;
+        let pushed = repository.upload(digest, size_bytes, None, &source, &progress).await;
         let pushed = pushed.map_err(|source| SendError::Push { path: path.clone(), source })?;
         (self.listener)(Event::Blob { digest, size_bytes, how: Moved::Sent });
         Ok(pushed.sent_bytes)

@@ -26,7 +26,6 @@ use crate::model::tree::Limits;
 use crate::model::yaml::{self, YamlError};
 use crate::registry::client::Registries;
 use crate::registry::error::RegistryError;
-use crate::registry::journal::Journal;
 use crate::registry::settings::{HostSettings, Proxies, RegistrySettings, Secret};
 
 /// Where Debian, and what is made of it, keeps the certificates that it trusts.
@@ -41,8 +40,6 @@ pub struct Settings {
     pub layer_cache: Option<SealCache>,
     /// What earlier uploads remember of files; `None` where there is no home.
     pub digest_cache: Option<DigestCache>,
-    /// The pushes of earlier uploads that did not end; `None` where there is no home.
-    pub journal: Option<Journal>,
     /// Registries, credentials, certificates.
     pub registries: RegistrySettings,
     /// `host/prefix` of mirrors that hold the listed runtimes.
@@ -183,8 +180,7 @@ impl Settings {
             data_folder,
             layer_cache: cache("layers").map(SealCache::new),
             digest_cache: cache("digests").map(DigestCache::new),
-            journal: cache("uploads").map(Journal::new),
-            registries: registry_settings(file.registries, file.ca_files),
+            registries: RegistrySettings { memory_folder: cache("registries"), ..registry_settings(file.registries, file.ca_files) },
             base_mirrors: file.base_mirrors,
             runtimes,
             limits: Limits {

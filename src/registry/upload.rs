@@ -5,8 +5,8 @@
 //! blob whose connection broke once.
 //!
 //! After a failure that may pass, the registry is asked what it has: the blob itself (the answer to the last request
-//! was lost), a part of it (the upload goes on there), or nothing (it begins again). What must stay true: only the
-//! registry's word moves the offset; a blob is pushed when the registry has taken its digest, and not before; the
+//! was lost), a part of it (the upload goes on there), or nothing (it begins again). The same question begins an upload
+//! that an earlier process has left in the journal. What must stay true: only the registry's word moves the offset; a blob is pushed when the registry has taken its digest, and not before; the
 //! source is opened anew for each piece that is sent, so nothing of it is held in memory.
 
 use std::ops::Range;
@@ -17,7 +17,7 @@ use reqwest::StatusCode;
 
 use super::client::{Endpoint, Repository};
 use super::error::{Action, Operation, RegistryError, Trouble};
-use super::journal::Note;
+use super::journal::Page;
 use super::retry::Tries;
 use super::session::Session;
 use super::wire::{BodyStream, Payload};
@@ -58,7 +58,8 @@ pub struct Uploaded {
 }
 
 impl Repository {
-    /// Pushes a blob of `size_bytes`, in `session` where one is open already (from a mount).
+    /// Pushes a blob of `size_bytes`: on from where an earlier process was, by the journal and the registry's word; else in `session` where one is
+    /// open already (from a mount), or in a new one.
     pub async fn upload(
         &self,
         digest: Digest,
@@ -67,33 +68,15 @@ impl Repository {
         source: Source<'_>,
         listener: Listener<'_>,
     ) -> Result<Uploaded, RegistryError> {
-        self.upload_noted(digest, size_bytes, session, None, source, listener).await
-    }
-
-    /// Pushes a blob, noting the session, so that a later run goes on with it; goes on with the one that `note` has.
-    pub async fn resume(
-        &self,
-        digest: Digest,
-        size_bytes: u64,
-        note: Option<Note>,
-        source: Source<'_>,
-        listener: Listener<'_>,
-    ) -> Result<Uploaded, RegistryError> {
-        let address = &self.origin.host.wire.address;
-        let session = note.as_ref().and_then(Note::session).filter(|session| address.owns(&session.url));
-        self.upload_noted(digest, size_bytes, session, note, source, listener).await
-    }
-
-    async fn upload_noted(
-        &self,
-        digest: Digest,
-        size_bytes: u64,
-        session: Option<Session>,
-        note: Option<Note>,
-        source: Source<'_>,
-        listener: Listener<'_>,
-    ) -> Result<Uploaded, RegistryError> {
         let endpoint = &self.origin;
+        let page = endpoint.host.journal.page(&endpoint.repository, digest, size_bytes);
+        // The address of an upload that is not the registry's own was not written by us.
+        let past = page.past().filter(|(url, _)| endpoint.host.wire.address.owns(url));
+        let resumes = past.is_some();
+        let (session, spare) = match past {
+            Some((url, _)) => (Some(Session::at(url)), session),
+            None => (session, None),
+        };
         let mut upload = Upload {
             endpoint,
             action: endpoint.action(Operation::PushBlob, &digest.to_string()),
@@ -101,10 +84,10 @@ impl Repository {
             size_bytes,
             source,
             listener,
-            // What an earlier run has sent in it, the registry is asked.
-            unsure: session.is_some() && note.is_some(),
             session,
-            note,
+            spare,
+            resumes,
+            page,
             has_bytes: 0,
             furthest_bytes: 0,
             body_bytes: 0,
@@ -116,18 +99,22 @@ impl Repository {
             sent_bytes: AtomicU64::new(0),
         };
         let result = upload.run().await;
-        let sent_bytes = upload.sent_bytes.into_inner();
-        if let Some(note) = upload.note.filter(|_| result.as_ref().map_or_else(|error| !error.fault().is_transient(), |()| true)) {
-            note.end();
+        let Upload { session, spare, mut page, sent_bytes, .. } = upload;
+        let unused = match &result {
+            Ok(()) => [spare, None],
+            Err(error) if !error.fault().is_transient() => [session, spare],
+            // It may go on later.
+            Err(_) => [None, None],
+        };
+        if result.as_ref().map_or_else(|error| !error.fault().is_transient(), |()| true) {
+            page.end();
         }
-        match (result, upload.session) {
-            (Ok(()), _) => Ok(Uploaded { sent_bytes }),
-            (Err(error), Some(session)) if !error.fault().is_transient() => {
-                endpoint.cancel(digest, &session).await;
-                Err(error)
-            }
-            (Err(error), _) => Err(error),
+        for session in unused.into_iter().flatten() {
+            endpoint.cancel(digest, &session).await;
         }
+        result?;
+        self.remember_blob(digest, size_bytes);
+        Ok(Uploaded { sent_bytes: sent_bytes.into_inner() })
     }
 }
 
@@ -139,10 +126,11 @@ struct Upload<'a> {
     source: Source<'a>,
     listener: Listener<'a>,
     session: Option<Session>,
-    /// Where the session is noted for a later run.
-    note: Option<Note>,
-    /// Whether the registry has to be asked what it has.
-    unsure: bool,
+    /// Another session that is open, for when `session` turns out to be gone.
+    spare: Option<Session>,
+    /// Whether `session` is an earlier process's, and the registry was not asked for it yet.
+    resumes: bool,
+    page: Page,
     /// How many bytes the registry says it has in `session`.
     has_bytes: u64,
     /// The most that it ever had. Only what goes beyond starts the count of tries again, so that a registry that takes all and
@@ -171,8 +159,10 @@ enum Next {
 
 impl Upload<'_> {
     async fn run(&mut self) -> Result<(), RegistryError> {
+        // Whether the registry has to be asked what it has.
+        let mut unsure = self.resumes;
         loop {
-            let result = if self.unsure { self.find_out().await } else { Ok(false) };
+            let result = if unsure { self.find_out().await } else { Ok(false) };
             let error = match result {
                 Ok(true) => {
                     // Ours, whose answer was lost, or somebody else's: a session that is left holds bytes that nobody needs.
@@ -195,20 +185,12 @@ impl Upload<'_> {
                     pause
                 }
             };
-            self.unsure = true;
+            unsure = true;
             let (pause_ms, error) = (pause.as_millis() as u64, crate::fault::one_line(&error));
             tracing::debug!(action = %self.action, pause_ms, error, "trying again");
             (self.listener)(Progress::Waiting { pause });
             tokio::time::sleep(pause).await;
         }
-    }
-
-    /// Takes the newest state of the session.
-    fn hold(&mut self, session: Session) {
-        if let Some(note) = &self.note {
-            note.keep(&session);
-        }
-        self.session = Some(session);
     }
 
     /// Sends what the registry does not have yet.
@@ -217,10 +199,9 @@ impl Upload<'_> {
             session
         } else {
             self.has_bytes = 0;
-            let session = self.endpoint.open_session(&self.action).await?;
-            self.hold(session.clone());
-            session
+            self.session.insert(self.endpoint.open_session(&self.action).await?).clone()
         };
+        self.note(&session);
         let body_bytes_max = self.endpoint.host.body_bytes_max.load(Ordering::Relaxed);
         let body_bytes_max = body_bytes_max.min(session.chunk_bytes_max.unwrap_or(u64::MAX));
         if self.has_bytes == 0 && !self.in_chunks && self.size_bytes <= body_bytes_max {
@@ -267,7 +248,7 @@ impl Upload<'_> {
 
     /// Takes the registry's word for what it has after a chunk.
     fn believe(&mut self, session: Session, said_bytes: Option<u64>, sent: &Range<u64>) -> Result<(), RegistryError> {
-        self.hold(session);
+        self.session = Some(session.clone());
         // One that says nothing has answered that it took the chunk; the digest is checked in the end.
         let said_bytes = match said_bytes {
             // `0-0` stands for one byte, too.
@@ -277,15 +258,27 @@ impl Upload<'_> {
         };
         if said_bytes > sent.end || said_bytes <= sent.start {
             self.session = None;
+            // ECR takes each chunk, and says the end of the first for all of them (aws/containers-roadmap#2831). Without its word on what it has, chunks are
+            // worth nothing.
+            self.chunks_refused |= said_bytes <= sent.start;
+            self.in_chunks &= !self.chunks_refused;
             let problem = format!("bytes {} to {} were sent, and it says that it has {said_bytes}", sent.start, sent.end);
             return Err(RegistryError::Protocol { action: self.action.clone(), problem });
         }
         self.has_bytes = said_bytes;
+        self.note(&session);
         if said_bytes > self.furthest_bytes {
             self.furthest_bytes = said_bytes;
             self.tries.progress();
         }
         Ok(())
+    }
+
+    /// Writes down what the registry has, for whoever comes after us.
+    fn note(&mut self, session: &Session) {
+        if self.endpoint.host.wire.address.owns(&session.url) {
+            self.page.note(&session.url, self.has_bytes);
+        }
     }
 
     /// What a failure calls for.
@@ -311,7 +304,9 @@ impl Upload<'_> {
                 self.tries.pause(error).map_or(Next::GiveUp, Next::GoOn)
             }
             // A registry that does not do chunks, or none as large as ours (GHCR takes 4 MiB): all in one, then.
-            StatusCode::RANGE_NOT_SATISFIABLE | StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED if self.in_chunks => {
+            StatusCode::RANGE_NOT_SATISFIABLE | StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED | StatusCode::BAD_REQUEST
+                if (self.in_chunks || self.has_bytes > 0) && !answer.has_code("DIGEST_INVALID") =>
+            {
                 self.chunks_refused = true;
                 self.in_chunks = false;
                 self.tries.pause(error).map_or(Next::GiveUp, Next::BeginAgain)
@@ -354,14 +349,20 @@ impl Upload<'_> {
         let Some(session) = &self.session else { return Ok(false) };
         match self.endpoint.session_status(&self.action, session).await? {
             Some((session, has_bytes)) if has_bytes <= self.size_bytes => {
-                self.hold(session);
+                self.session = Some(session);
                 self.has_bytes = has_bytes;
+                // A registry that keeps a session and nothing of a body that broke keeps whole chunks.
+                self.in_chunks |= self.resumes && self.size_bytes > self.endpoint.host.chunk_bytes;
+                if let Some(spare) = self.spare.take() {
+                    self.endpoint.cancel(self.digest, &spare).await;
+                }
             }
             _ => {
-                self.session = None;
+                self.session = self.spare.take();
                 self.has_bytes = 0;
             }
         }
+        self.resumes = false;
         (self.listener)(Progress::Sent { bytes: self.has_bytes });
         Ok(false)
     }

@@ -189,7 +189,7 @@ async fn a_client_that_was_killed_goes_on_where_the_service_stands() {
     assert!(sent < 15 * MIB, "the second run sent {sent} bytes: {:?}", bench.tap.seen());
     assert!(bench.tap.body_bytes() < 25 * MIB, "{:?}", bench.tap.seen());
     assert_eq!(fs::read_dir(bench.home.data().join("uploads")).unwrap().count(), 0);
-    assert_eq!(fs::read_dir(bench.home.path().join(".cache/lamina/uploads")).unwrap().count(), 0, "no note is left");
+    assert_eq!(fs::read_dir(bench.home.path().join(".cache/lamina/registries/uploads")).unwrap().count(), 0, "no note is left");
     assert_eq!(version["digest"], bench.built(&model, "1"));
 }
 
