@@ -19,6 +19,10 @@ struct Row {
     profile: &'static str,
 }
 
+/// The widest a column gets. What is longer stands there in full and moves the rest of its own line: a shape can have any number of
+/// dimensions, and no other line is filled up with blanks to its length.
+const COLUMN_CHARACTERS_MAX: usize = 120;
+
 /// The contract as lines of text; columns are aligned within a signature.
 pub fn table(contract: &Contract) -> String {
     let mut out = String::new();
@@ -27,9 +31,10 @@ pub fn table(contract: &Contract) -> String {
         rows(&signature.inputs, 2, &mut inputs);
         rows(&signature.outputs, 2, &mut outputs);
         let all = || inputs.iter().chain(&outputs);
-        let name_width = all().map(|row| 2 * row.depth + row.name.chars().count()).max().unwrap_or(0);
-        let kind_width = all().map(|row| row.kind.len()).max().unwrap_or(0);
-        let shape_width = all().map(|row| row.shape.chars().count()).max().unwrap_or(0);
+        let widest = |of: fn(&Row) -> usize| all().map(of).max().unwrap_or(0).min(COLUMN_CHARACTERS_MAX);
+        let name_width = widest(|row| 2 * row.depth + row.name.chars().count());
+        let kind_width = widest(|row| row.kind.len());
+        let shape_width = widest(|row| row.shape.chars().count());
         let _ = writeln!(out, "{}", shown(&signature.name));
         for (side, rows) in [("inputs", &inputs), ("outputs", &outputs)] {
             let _ = writeln!(out, "  {side}{}", if rows.is_empty() { ": none" } else { "" });
@@ -74,6 +79,8 @@ fn dimension_in_words(dimension: &Dimension) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::contract::Signature;
+    use super::super::dtype::DataType;
     use super::super::text::parse;
     use super::*;
 
@@ -96,5 +103,16 @@ reset
     done  DT_BOOL  unknown rank
 ";
         assert_eq!(table(&parse(text.as_bytes(), "c").unwrap()), expected);
+    }
+
+    #[test]
+    fn a_shape_of_any_length_moves_only_its_own_line() {
+        let long = Field::new("long", DataType::Float, Shape::of(&[1; 40_000]));
+        let short = Field { profile: Profile::Numerical, ..Field::new("short", DataType::Float, Shape::scalar()) };
+        let signature = Signature { name: "s".to_owned(), inputs: vec![long], outputs: vec![short] };
+        let table = table(&Contract { model_name: String::new(), signatures: vec![signature] });
+        let lines: Vec<&str> = table.lines().collect();
+        assert_eq!(lines[2].matches('1').count(), 40_000);
+        assert!(lines[4].ends_with("  NUMERICAL") && lines[4].len() < 200, "{}", lines[4]);
     }
 }

@@ -33,7 +33,7 @@ fn the_corpus_is_small() {
     let mut size_bytes = 0;
     for (target, _) in readers::READERS {
         let corpus = files("corpus", target);
-        assert!(corpus.len() <= 300, "fuzz/corpus/{target} has {} files: see fuzz/README.md", corpus.len());
+        assert!(corpus.len() <= 200, "fuzz/corpus/{target} has {} files: see fuzz/README.md", corpus.len());
         size_bytes += corpus.iter().map(|file| fs::metadata(file).unwrap().len()).sum::<u64>();
     }
     assert!(size_bytes < 2_000_000, "fuzz/corpus has {size_bytes} bytes: see fuzz/README.md");
