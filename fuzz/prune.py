@@ -1,4 +1,4 @@
-"""Thins a corpus: at most 200 files and 200 KB a target. Kept are those that people named, and of the others an even choice by size.
+"""Thins a corpus: at most 200 files and 140 KB a target. Kept are those that people named, and of the others an even choice by size.
 
     fuzz/prune.py [TARGET…]
 
@@ -10,7 +10,7 @@ import re
 import sys
 
 FILES_MAX = 200
-BYTES_MAX = 200_000
+BYTES_MAX = 140_000
 
 corpus = pathlib.Path(__file__).parent / "corpus"
 for target in sys.argv[1:] or sorted(path.name for path in corpus.iterdir()):

@@ -26,6 +26,8 @@ const DIGEST_BYTES: usize = 80;
 /// The longest line of a log.
 const LINE_BYTES_MAX: usize = 1 << 20;
 
+/// How long the first question may take: a service that is there answers it from memory.
+const REACH: Duration = Duration::from_secs(30);
 /// How long a log may say nothing: the service sends a heartbeat every 15 s.
 const LOG_IDLE: Duration = Duration::from_mins(1);
 
@@ -151,7 +153,7 @@ impl Service {
 
     /// Makes sure that something answers there; what, its answers to other questions tell.
     pub async fn reach(&self) -> Result<(), ServiceError> {
-        let answer = self.client.get(format!("{}/api/buildinfo", self.url)).send().await;
+        let answer = self.client.get(format!("{}/api/buildinfo", self.url)).timeout(REACH).send().await;
         answer.map(drop).map_err(|source| self.wire("reaching the service", source))
     }
 

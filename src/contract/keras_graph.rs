@@ -191,7 +191,7 @@ impl Walk {
         // Inside a model that is a layer, what is said is said of the tensors that it was made with.
         if let (true, Some((dims, dtype))) = (self.at_top(), calls.stated.get(&place)) {
             tensor.dims = tensor.dims.or_else(|unknown| dims.clone().ok_or(unknown));
-            tensor.dtype = tensor.dtype.or_else(|unknown| (*dtype).ok_or(unknown));
+            tensor.dtype = tensor.dtype.or_else(|unknown| dtype.ok_or(unknown));
         }
         tensor
     }

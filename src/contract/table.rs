@@ -107,7 +107,7 @@ reset
 
     #[test]
     fn a_shape_of_any_length_moves_only_its_own_line() {
-        let long = Field::new("long", DataType::Float, Shape::of(&[1; 40_000]));
+        let long = Field::new("long", DataType::Float, Shape::of(&vec![1; 40_000]));
         let short = Field { profile: Profile::Numerical, ..Field::new("short", DataType::Float, Shape::scalar()) };
         let signature = Signature { name: "s".to_owned(), inputs: vec![long], outputs: vec![short] };
         let table = table(&Contract { model_name: String::new(), signatures: vec![signature] });
