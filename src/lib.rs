@@ -617,6 +617,9 @@ pub mod cli {
     /// How the program speaks.
     pub mod say;
 
+    /// What `-o` names.
+    pub mod output;
+
     /// Opening what users name.
     pub mod open;
 

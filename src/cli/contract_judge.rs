@@ -78,12 +78,14 @@ pub async fn check(folder: &Path, words: &ModelArguments, settings: &Settings, v
     if !differences.is_empty() {
         return Err(CheckError { contract, differences }.into());
     }
-    let text = if checked.against.is_empty() {
+    let text = if !checked.is_given {
+        format!("no contract is given: the one that `{contract}` says is used")
+    } else if checked.against.is_empty() {
         format!("{contract}: valid; there is nothing in the folder to compare it with")
     } else {
         format!("{contract}: kept by {}", checked.against.join(" and "))
     };
-    voice.result(&json!({"contract": contract, "against": checked.against, "differences": [], "warnings": checked.warnings}), &text)?;
+    voice.result(&json!({"contract": contract, "given": checked.is_given, "against": checked.against, "differences": [], "warnings": checked.warnings}), &text)?;
     Ok(())
 }
 

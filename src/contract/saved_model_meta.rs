@@ -140,6 +140,11 @@ impl SavedModelError {
 pub struct Tags(BTreeSet<String>);
 
 impl Tags {
+    /// Whether none is asked for.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The tags in these words, which may hold several with commas between, as TensorFlow's `saved_model_cli --tag_set` takes them.
     pub fn new<'a>(words: impl IntoIterator<Item = &'a str>) -> Tags {
         let tags = words.into_iter().flat_map(|word| word.split(',')).map(str::trim).filter(|tag| !tag.is_empty());

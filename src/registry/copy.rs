@@ -221,6 +221,7 @@ async fn send_layer(layer: &ImageLayer, from: &Source, to: &Repository, listener
         listener(Event::Blob { digest, size_bytes, how });
     };
     if to.has_blob(digest, size_bytes).await? {
+        to.forget_upload(digest, size_bytes);
         done(Moved::Skipped, size_bytes);
         return Ok(transfer);
     }

@@ -85,6 +85,16 @@ impl Journal {
     }
 }
 
+impl Journal {
+    /// The blob is in the registry: an upload of it that broke off is not gone on with.
+    pub fn forget(&self, repository: &str, digest: Digest, size_bytes: u64) {
+        let path = self.memory.as_ref().map(|memory| memory.path(&[&self.registry, repository, &digest.to_string()]));
+        if path.is_some_and(|path| path.exists()) {
+            self.page(repository, digest, size_bytes).end();
+        }
+    }
+}
+
 /// Opens and locks a page.
 fn open(path: &Path) -> io::Result<File> {
     let file = File::options().read(true).append(true).create(true).mode(0o600).open(path)?;

@@ -58,6 +58,11 @@ pub struct Uploaded {
 }
 
 impl Repository {
+    /// The blob is there: what an earlier process left in the journal of its upload goes.
+    pub fn forget_upload(&self, digest: Digest, size_bytes: u64) {
+        self.origin.host.journal.forget(&self.origin.repository, digest, size_bytes);
+    }
+
     /// Pushes a blob of `size_bytes`: on from where an earlier process was, by the journal and the registry's word; else in `session` where one is
     /// open already (from a mount), or in a new one.
     pub async fn upload(

@@ -215,7 +215,7 @@ fn a_check_names_the_field_that_differs_and_the_line_of_the_code() {
     fs::remove_file(python.join("src/func_main.py")).unwrap();
     fs::write(python.join("serving.yaml"), "model:\n  name: m\n  type: \"python:3.11\"\n").unwrap();
     let ran = home.hs(["build", text(&python), "--dry-run", "--runtime", "scratch"]);
-    assert!(ran.code == 3 && ran.stderr.contains("there is no `src/func_main.py`"), "{ran:#?}");
+    assert!(ran.code == 3 && ran.stderr.contains("the model has no `src/func_main.py`"), "{ran:#?}");
 }
 
 #[test]

@@ -262,7 +262,7 @@ fn a_model_that_is_not_valid_is_refused_with_the_place_and_the_remedy() {
 
     let bench = Bench::new();
     fs::remove_file(bench.path("model/contract.prototxt")).unwrap();
-    bench.fails(&[], 3, &["no contract was found", "add a `contract.prototxt`", "`--no-contract` builds without one"]);
+    bench.fails(&[], 3, &["no contract was found", "add a `contract.prototxt`", "`hs build --no-contract` builds without one"]);
     let document = bench.json(&["--no-contract", "--runtime", "scratch"]);
     assert_eq!(document["contract"], Value::Null);
     let purposes: Vec<&Value> = document["images"][0]["layers"].as_array().unwrap().iter().map(|layer| &layer["purpose"]).collect();
