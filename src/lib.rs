@@ -100,14 +100,14 @@ pub mod contract {
     /// Contract -> a table for people.
     pub mod table;
 
+    /// Contract -> the YAML of serving.yaml.
+    pub mod yaml;
+
     /// The third dialect's messages.
     pub mod bare_signature;
 
     /// Contract <-> protobin, three dialects.
     pub mod wire;
-
-    /// Contract -> the YAML of serving.yaml.
-    pub mod yaml;
 
     /// Protobuf in a file of any size, without loading it.
     pub mod walker;
@@ -118,6 +118,12 @@ pub mod contract {
     /// What a file is that is not the model it should be.
     pub mod file_kind;
 
+    /// What a SavedModel says, and which of its signatures are the contract.
+    pub mod saved_model_meta;
+
+    /// TensorFlow's saved_model.pb -> Contract.
+    pub mod saved_model;
+
     /// A text of any size, byte by byte, each with its place.
     pub mod text_source;
 
@@ -127,12 +133,6 @@ pub mod contract {
     /// Protobuf's text format in a file of any size, without loading it.
     pub mod text_walker;
 
-    /// What a SavedModel says, and which of its signatures are the contract.
-    pub mod saved_model_meta;
-
-    /// TensorFlow's saved_model.pb -> Contract.
-    pub mod saved_model;
-
     /// TensorFlow's saved_model.pbtxt -> Contract.
     pub mod saved_model_text;
 
@@ -141,24 +141,6 @@ pub mod contract {
 
     /// ONNX models -> Contract.
     pub mod onnx;
-
-    /// Two lists of named things side by side.
-    pub mod pairs;
-
-    /// The metadata file of one saved Spark stage.
-    pub mod spark_metadata;
-
-    /// Which columns each of Spark's stages reads and adds.
-    pub mod spark_stages;
-
-    /// The columns of Spark's stages -> fields.
-    pub mod spark_columns;
-
-    /// A saved Spark pipeline -> Contract.
-    pub mod spark;
-
-    /// Keras' .h5 and .keras -> Contract.
-    pub mod keras;
 
     /// The config out of an .h5 file.
     pub mod keras_hdf5;
@@ -171,12 +153,6 @@ pub mod contract {
 
     /// Which call needs which.
     pub mod keras_calls;
-
-    /// What a model takes.
-    pub mod keras_sequential;
-
-    /// What comes out of a model, call by call.
-    pub mod keras_graph;
 
     /// Tensors and arguments, as far as they are known.
     pub mod keras_tensor;
@@ -198,6 +174,30 @@ pub mod contract {
 
     /// Shapes through layers that encode categories.
     pub mod keras_encoding;
+
+    /// What comes out of a model, call by call.
+    pub mod keras_graph;
+
+    /// What a model takes.
+    pub mod keras_sequential;
+
+    /// Keras' .h5 and .keras -> Contract.
+    pub mod keras;
+
+    /// The metadata file of one saved Spark stage.
+    pub mod spark_metadata;
+
+    /// The columns of Spark's stages -> fields.
+    pub mod spark_columns;
+
+    /// Which columns each of Spark's stages reads and adds.
+    pub mod spark_stages;
+
+    /// A saved Spark pipeline -> Contract.
+    pub mod spark;
+
+    /// Two lists of named things side by side.
+    pub mod pairs;
 
     /// What differs between a contract that was given and one that was read.
     pub mod compare;
@@ -226,6 +226,9 @@ pub mod model {
     /// The files of a model.
     pub mod tree;
 
+    /// The list of a model's files, as a client says it.
+    pub mod listing;
+
     /// What a model may be called.
     pub mod name;
 
@@ -250,11 +253,11 @@ pub mod model {
     /// Which names a pickle imports, without loading it.
     pub mod pickle;
 
-    /// Models of frameworks that are recognised and not read.
-    pub mod foreign;
-
     /// How the files of other frameworks are told.
     pub mod foreign_formats;
+
+    /// Models of frameworks that are recognised and not read.
+    pub mod foreign;
 
     /// What wrote these files, and the contract that they imply.
     pub mod framework;
@@ -302,6 +305,9 @@ pub mod disk {
     /// What sealing gave, remembered.
     pub mod seal_cache;
 
+    /// The digests of a folder's files, remembered.
+    pub mod digest_cache;
+
     /// A blocking reader as an asynchronous stream.
     pub mod stream;
 
@@ -343,6 +349,9 @@ pub mod disk {
 
     /// Model files, trees and recipes into the store.
     pub mod store_content;
+
+    /// Which of listed files are here.
+    pub mod store_have;
 
     /// Repositories: manifests and tags.
     pub mod store_repositories;
@@ -402,20 +411,38 @@ pub mod registry {
     /// Who we are to a registry.
     pub mod credentials;
 
+    /// Small files that remember what was learnt of registries.
+    pub mod memory;
+
+    /// Which repositories have a blob.
+    pub mod known_blobs;
+
+    /// How far uploads are.
+    pub mod journal;
+
     /// One request, one answer.
     pub mod wire;
 
     /// The HTTP clients.
     pub mod tls;
 
+    /// Who we are to a registry, by TLS.
+    pub mod client_certificate;
+
     /// The authorisation of a request.
     pub mod tokens;
+
+    /// What registries want users to know.
+    pub mod warnings;
 
     /// Registries and repositories.
     pub mod client;
 
     /// Manifests and tags.
     pub mod manifests;
+
+    /// What belongs to a manifest.
+    pub mod referrers;
 
     /// Blobs, pulled.
     pub mod download;
@@ -499,11 +526,17 @@ pub mod server {
     /// A form, read as it arrives; a version made of it.
     pub mod upload;
 
+    /// What becomes of an upload that has been read.
+    pub mod upload_accept;
+
     /// The seed era's form.
     pub mod upload_v1;
 
     /// The last ancestor's form, and ours.
     pub mod upload_v2;
+
+    /// Have and want: a list of files, and those of them that are not here.
+    pub mod upload_tree;
 
     /// The ancestor's JSON of a signature.
     pub mod signature_json;
@@ -584,6 +617,9 @@ pub mod cli {
     /// How the program speaks.
     pub mod say;
 
+    /// What `-o` names.
+    pub mod output;
+
     /// Opening what users name.
     pub mod open;
 
@@ -607,6 +643,9 @@ pub mod cli {
 
     /// A service, as its client.
     pub mod service;
+
+    /// What a service does not have, sent.
+    pub mod send;
 
     /// `hs upload`.
     pub mod upload;

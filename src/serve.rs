@@ -14,6 +14,7 @@ use lamina::cli::args::ServeArguments;
 use lamina::cli::say::Voice;
 use lamina::cli::settings::Settings;
 use lamina::fault::{Failure, Fault};
+use lamina::registry::settings::RegistrySettings;
 use lamina::server::app::{self, Service};
 use lamina::server::registry;
 use tokio::net::TcpListener;
@@ -109,9 +110,12 @@ pub async fn start(arguments: &ServeArguments, settings: &Settings) -> Result<Ru
     let service = Service::start(catalog.clone(), store.clone(), of_service, stop.clone()).await?;
     let listener = listen(arguments.listen).await?;
     let address = listener.local_addr().map_err(|source| ServeError::Listen { address: arguments.listen, source })?;
+    // A service has no home of its own: what it learns of registries is kept beside what it remembers of layers.
+    let memory_folder = Some(settings.data_folder.join("registries"));
+    let registries = RegistrySettings { memory_folder, ..settings.registries.clone() };
     let workshop = Workshop {
         store: store.clone(),
-        places: settings.places()?,
+        places: Settings { registries, ..settings.clone() }.places()?,
         runtimes: settings.runtimes.clone(),
         shelf: shelf(arguments, address)?,
         epoch_s: settings.epoch_s,

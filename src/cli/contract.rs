@@ -3,38 +3,20 @@
 //! `compile`, `show` and `infer` are here; what judges (`check`, `diff`) is in `contract_judge.rs`, `sample` in `contract_sample.rs`. All the work is `contract/`'s
 //! and `model/`'s; here is where contracts come from and how they are printed.
 
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::{Value, json};
 
 use super::args::ModelArguments;
 use super::contract_args::{ContractCommand, ContractForm};
 use super::contract_source::{self, NamedContract};
+use super::output;
 use super::say::Voice;
 use super::settings::Settings;
 use super::{contract_judge, contract_sample};
 use crate::contract::wire::{self, Dialect};
 use crate::contract::{print, table, yaml};
-use crate::disk::atomic;
-use crate::fault::{Failure, Fault};
-
-/// A file cannot be written.
-#[derive(Debug, thiserror::Error)]
-#[error("writing `{}`", .path.display())]
-pub struct WriteError {
-    /// Which file.
-    path: PathBuf,
-    /// Why.
-    #[source]
-    source: io::Error,
-}
-
-impl Failure for WriteError {
-    fn fault(&self) -> Fault {
-        Fault::Ours
-    }
-}
+use crate::fault::Failure;
 
 /// Runs `hs contract …`.
 pub async fn run(command: &ContractCommand, settings: &Settings, voice: &Voice) -> Result<(), Box<dyn Failure>> {
@@ -45,11 +27,11 @@ pub async fn run(command: &ContractCommand, settings: &Settings, voice: &Voice) 
             print(&named, form.form, voice)
         }
         ContractCommand::Infer { what, tag, form, out } => {
-            let (what, tags, of_machine) = (what.clone(), tag.clone(), settings.clone());
-            let reading = tokio::task::spawn_blocking(move || contract_source::of_the_model(&what, &tags, &of_machine)).await;
+            let (asked, tags, of_machine) = (what.clone(), tag.clone(), settings.clone());
+            let reading = tokio::task::spawn_blocking(move || contract_source::of_the_model(&asked, &tags, &of_machine)).await;
             let named = reading.map_err(contract_source::ContractSourceError::Stopped)??;
             match out {
-                Some(out) => write(&named, form.form, out, voice),
+                Some(out) => write(&named, form.form, what, out, voice),
                 None => print(&named, form.form, voice),
             }
         }
@@ -75,7 +57,10 @@ fn compile(file: &Path, out: &Path, dialect: &str, name: Option<&str>, voice: &V
     for warning in &named.warnings {
         voice.warn(warning);
     }
-    put(out, &encoded.bytes)?;
+    output::write(out, &encoded.bytes, file)?;
+    if output::is_stdout(out) {
+        return Ok(());
+    }
     let text = format!("{}: {} bytes, dialect {dialect}", out.display(), encoded.bytes.len());
     voice.result(&document(&named), &text)?;
     Ok(())
@@ -91,10 +76,11 @@ fn print(named: &NamedContract, form: ContractForm, voice: &Voice) -> Result<(),
 }
 
 /// Writes a contract that was read from a model: binary by the file's extension, else in `form`, where a table becomes the text that is read back.
-fn write(named: &NamedContract, form: ContractForm, out: &Path, voice: &Voice) -> Result<(), Box<dyn Failure>> {
+fn write(named: &NamedContract, form: ContractForm, what: &Path, out: &Path, voice: &Voice) -> Result<(), Box<dyn Failure>> {
     for warning in &named.warnings {
         voice.warn(warning);
     }
+    let model = if what.is_dir() { what.join(&named.source) } else { what.to_owned() };
     let extension = out.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
     let bytes = match (extension, form) {
         ("protobin" | "pb", _) => wire::encode(&named.contract, Dialect::V1)?.bytes,
@@ -103,7 +89,10 @@ fn write(named: &NamedContract, form: ContractForm, out: &Path, voice: &Voice) -
         (_, ContractForm::Text) => in_form(named, ContractForm::Prototxt, voice)?.into_bytes(),
         (_, form) => in_form(named, form, voice)?.into_bytes(),
     };
-    put(out, &bytes)?;
+    output::write(out, &bytes, &model)?;
+    if output::is_stdout(out) {
+        return Ok(());
+    }
     voice.result(&document(named), &format!("{}: the contract of {}", out.display(), named.source))?;
     Ok(())
 }
@@ -127,10 +116,6 @@ fn in_form(named: &NamedContract, form: ContractForm, voice: &Voice) -> Result<S
 fn heading(named: &NamedContract) -> String {
     let model_type = named.model_type.as_ref().map(|model_type| format!(" ({model_type})")).unwrap_or_default();
     format!("{}{model_type}\n", named.source)
-}
-
-fn put(out: &Path, bytes: &[u8]) -> Result<(), WriteError> {
-    atomic::write(out, bytes).map_err(|source| WriteError { path: out.to_owned(), source })
 }
 
 /// The JSON of the interface (section 2).

@@ -43,7 +43,7 @@ pub enum ContractCommand {
         /// How it is written.
         #[command(flatten)]
         form: Form,
-        /// Where it goes, in the place of standard output; `.protobin` is written as a binary of dialect v1.
+        /// Where it goes, `-` for standard output; its form follows from its name: `.protobin` and `.pb` (binary, dialect v1), `.yaml`, `.json`, else prototxt.
         #[arg(short = 'o', long = "out", value_name = "OUT")]
         out: Option<PathBuf>,
     },
@@ -89,7 +89,7 @@ pub enum ContractCommand {
 /// How a contract is written.
 #[derive(Clone, Copy, Debug, Args)]
 pub struct Form {
-    /// A table for people, or a form that is read back; `--output json` is `json` with what is known beside the contract.
+    /// A table for people, JSON for programs, or what is read back (`yaml`, `prototxt`); `--output json` adds what is known beside the contract.
     #[arg(long, value_enum, default_value_t = ContractForm::Text)]
     pub form: ContractForm,
 }

@@ -59,7 +59,11 @@ impl Failure for AgainstError {
 }
 
 fn listed(differences: &[Difference]) -> String {
-    differences.iter().map(|difference| format!("\n  {difference}")).collect()
+    let mut text = String::new();
+    for difference in differences {
+        text.push_str(&format!("\n  {difference}"));
+    }
+    text
 }
 
 /// Runs `hs contract check`: fails where the model differs from the contract that is given, or its code does not keep it.
@@ -74,12 +78,14 @@ pub async fn check(folder: &Path, words: &ModelArguments, settings: &Settings, v
     if !differences.is_empty() {
         return Err(CheckError { contract, differences }.into());
     }
-    let text = if checked.against.is_empty() {
+    let text = if !checked.is_given {
+        format!("no contract is given: the one that `{contract}` says is used")
+    } else if checked.against.is_empty() {
         format!("{contract}: valid; there is nothing in the folder to compare it with")
     } else {
         format!("{contract}: kept by {}", checked.against.join(" and "))
     };
-    voice.result(&json!({"contract": contract, "against": checked.against, "differences": [], "warnings": checked.warnings}), &text)?;
+    voice.result(&json!({"contract": contract, "given": checked.is_given, "against": checked.against, "differences": [], "warnings": checked.warnings}), &text)?;
     Ok(())
 }
 

@@ -3,32 +3,25 @@
 //! JSON as people read it and as HTTP takes it, or the bytes of the message that a runtime takes. The values are `contract/sample.rs`'s.
 
 use std::io::{self, IsTerminal as _, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 
 use super::args::ModelArguments;
 use super::contract_args::SampleForm;
 use super::contract_source;
+use super::output;
 use super::say::Voice;
 use super::settings::Settings;
 use crate::contract::sample;
 use crate::contract::wire::Dialect;
-use crate::disk::atomic;
 use crate::fault::{Failure, Fault};
 
 /// Why there is no sample.
 #[derive(Debug, thiserror::Error)]
 pub enum SampleCommandError {
-    /// It cannot be written.
-    #[error("writing `{}`", .path.display())]
-    Write {
-        /// Where.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
     /// It cannot be written to standard output.
     #[error("writing the request to standard output")]
     Stdout(#[source] io::Error),
@@ -80,9 +73,16 @@ pub async fn run(
     };
     match out {
         Some(path) => {
-            atomic::write(path, &bytes).map_err(|source| SampleCommandError::Write { path: path.to_owned(), source })?;
+            output::write(path, &bytes, Path::new(what))?;
+            if output::is_stdout(path) {
+                return Ok(());
+            }
             let document = json!({"source": named.source, "signature": signature.name, "out": path, "size_bytes": bytes.len()});
             voice.result(&document, &format!("{}: a request to `{}`, {} bytes", path.display(), signature.name, bytes.len()))?;
+        }
+        None if voice.is_json() => {
+            let document = json!({"source": named.source, "signature": signature.name, "message_base64": STANDARD.encode(&bytes)});
+            voice.result(&document, "")?;
         }
         None if io::stdout().is_terminal() => return Err(SampleCommandError::Terminal.into()),
         None => io::stdout().write_all(&bytes).map_err(SampleCommandError::Stdout)?,

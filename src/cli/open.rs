@@ -83,9 +83,16 @@ impl Failure for OpenError {
 /// Reads a location. A bare word, which docker's tools would take for a repository of Docker Hub, is nearly always a file or folder that is not
 /// there; it is refused.
 pub fn location(text: &str) -> Result<Location, Box<dyn Failure>> {
+    if ["/", "./", "../", "~"].iter().any(|begin| text.starts_with(begin)) {
+        return Err(OpenError::Bare(text.to_owned()).into());
+    }
     let location: Location = text.parse()?;
+    // A host has a dot or a port, or is this machine; `models/contract.prototxt` is a slip in a path, and no question to Docker Hub.
+    let is_host = |word: &str| word.contains(['.', ':']) || word == "localhost";
     match location {
-        Location::Registry(_) if !text.contains('/') => Err(OpenError::Bare(text.to_owned()).into()),
+        Location::Registry(_) if !text.split_once('/').is_some_and(|(host, _)| is_host(host)) => {
+            Err(OpenError::Bare(text.to_owned()).into())
+        }
         other => Ok(other),
     }
 }

@@ -17,6 +17,7 @@ use serde::Deserialize;
 use super::args::Global;
 use crate::build::base::Places;
 use crate::build::collect::CollectSettings;
+use crate::disk::digest_cache::DigestCache;
 use crate::disk::seal_cache::SealCache;
 use crate::disk::store::{Store, StoreError};
 use crate::fault::{Failure, Fault};
@@ -37,6 +38,8 @@ pub struct Settings {
     pub data_folder: PathBuf,
     /// What earlier builds remember of their layers; `None` where there is no home.
     pub layer_cache: Option<SealCache>,
+    /// What earlier uploads remember of files; `None` where there is no home.
+    pub digest_cache: Option<DigestCache>,
     /// Registries, credentials, certificates.
     pub registries: RegistrySettings,
     /// `host/prefix` of mirrors that hold the listed runtimes.
@@ -172,11 +175,12 @@ impl Settings {
             Some(text) => text.parse().map_err(|_| SettingsError::Epoch(text))?,
             None => 0,
         };
-        let layer_cache = home_folder("XDG_CACHE_HOME", ".cache").map(|folder| SealCache::new(folder.join("lamina/layers")));
+        let cache = |name: &str| Some(home_folder("XDG_CACHE_HOME", ".cache")?.join("lamina").join(name));
         Ok(Settings {
             data_folder,
-            layer_cache,
-            registries: registry_settings(file.registries, file.ca_files),
+            layer_cache: cache("layers").map(SealCache::new),
+            digest_cache: cache("digests").map(DigestCache::new),
+            registries: RegistrySettings { memory_folder: cache("registries"), ..registry_settings(file.registries, file.ca_files) },
             base_mirrors: file.base_mirrors,
             runtimes,
             limits: Limits {

@@ -1,32 +1,34 @@
 //! `hs upload [DIR]`: a model folder to a service, and the image back.
 //!
-//! The folder is read and checked here first, so that most of what is wrong is said at once and without a wire; what goes is shown, sent as one stream (a tar that is
-//! rendered while it is sent: no copy is written, no memory grows with the model), and the build's log is followed to its end. The service checks all of it again.
+//! The folder is read and checked here first, so that most of what is wrong is said at once and without a wire. What is in it is shown and named by its
+//! digests, which are remembered; the service is sent what it does not have (`send.rs`), or, where it is too old to be asked, all of it as one stream (a
+//! tar that is rendered while it is sent: no copy is written, no memory grows with the model). The build's log is followed to its end. The service checks
+//! all of it again.
 
-use std::io;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::PoisonError;
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
 use reqwest::multipart::{Form, Part};
 use serde_json::{Value, json};
 
 use super::args::UploadArguments;
 use super::open::{self, ReadFolder};
 use super::say::{Voice, size};
+use super::send::{self, Changed, SendError, Sending};
 use super::service::{Service, ServiceError};
 use super::settings::{ServiceVariables, Settings};
 use crate::contract::gate::Gate;
+use crate::contract::wire::{self, Dialect};
+use crate::disk::digest_cache;
 use crate::disk::ignore_rules::IGNORE_FILE;
-use crate::disk::render::{RenderError, Renderer};
-use crate::disk::stream::of_reader;
+use crate::disk::render::RenderError;
 use crate::fault::{Failure, Fault};
 use crate::model::definition;
 use crate::model::tree::Tree;
-use crate::oci::layer::{Content, Entry, EntryKind, Recipe, RecipeError};
+use crate::oci::layer::{Content, Entry, EntryKind, Recipe};
 use crate::oci::path::TreePath;
-use crate::progress::{Event, Listener};
+use crate::progress::{Event, Listener, Transfer};
 
 /// The port of a service that names none.
 const PORT: u16 = 8080;
@@ -40,12 +42,9 @@ const FILES_SHOWN_MAX: usize = 12;
 /// Why an upload made no image.
 #[derive(Debug, thiserror::Error)]
 pub enum UploadError {
-    /// The files cannot be put into an archive.
-    #[error("packing the model")]
-    Pack(#[from] RecipeError),
     /// A file is not what it was when the folder was read.
     #[error(transparent)]
-    Changed(RenderError),
+    Read(#[from] RenderError),
     /// The service has it, and could not build it.
     #[error("version {version} of `{model}` could not be built: {cause}")]
     Failed {
@@ -78,8 +77,7 @@ pub enum UploadError {
 impl Failure for UploadError {
     fn fault(&self) -> Fault {
         match self {
-            UploadError::Pack(error) => error.fault(),
-            UploadError::Changed(error) => error.fault(),
+            UploadError::Read(error) => error.fault(),
             UploadError::Failed { stage, .. } if matches!(stage.as_str(), "base" | "send") => Fault::Remote,
             UploadError::Failed { stage, .. } if matches!(stage.as_str(), "contract" | "plan") => Fault::Invalid,
             UploadError::Unfinished { .. } => Fault::Remote,
@@ -90,11 +88,11 @@ impl Failure for UploadError {
     fn remedy(&self) -> Option<String> {
         match self {
             UploadError::Failed { remedy, .. } => remedy.clone(),
-            UploadError::Changed(error) => error.remedy(),
+            UploadError::Read(error) => error.remedy(),
             UploadError::Unfinished { model, url, .. } => {
                 Some(format!("look at {url}/models/{model}: the model is there and its build goes on"))
             }
-            _ => None,
+            UploadError::Stopped(_) => None,
         }
     }
 }
@@ -118,19 +116,20 @@ pub async fn upload(arguments: &UploadArguments, settings: &Settings, voice: &Vo
     let tree = what_goes(&read);
     show(&read, &tree, voice);
     let service = Service::new(&url(arguments, &settings.service), &settings.registries)?;
+    // Before gigabytes are read for nobody.
+    service.reach().await?;
     let listener = voice.listener();
+    let tree = hash(tree, arguments, settings, &listener).await?;
     listener(Event::Stage(format!("Uploading to {}", service.url())));
-    let changed = Changed::default();
-    let form = form(arguments, &read, &tree, &listener, &changed)?;
-    let uploaded = service.upload(form).await;
+    let sending = Sending { service: &service, settings, model: read.model.name.as_str(), tree: &tree, listener: &listener };
+    let (mut version, transfer) = match sending.run(&|| form(arguments, &read)).await? {
+        Some(uploaded) => uploaded,
+        None => send_all(&service, form(arguments, &read), &tree, &listener).await?,
+    };
     drop(listener);
-    // To the wire a file that changed is only a body that broke off.
-    if let Some(error) = changed.lock().unwrap_or_else(PoisonError::into_inner).take() {
-        return Err(UploadError::Changed(error).into());
-    }
-    let mut version = uploaded?;
     let number = version["version"].as_u64().unwrap_or_default();
     let model = read.model.name.as_str();
+    voice.note(&format!("sent {}, there already {}", size(transfer.sent_bytes), size(transfer.skipped_bytes)));
     voice.note(&format!("{model} version {number}"));
     if !arguments.no_wait {
         version = wait(&service, model, &version, voice).await?;
@@ -138,7 +137,16 @@ pub async fn upload(arguments: &UploadArguments, settings: &Settings, voice: &Vo
             return Err(UploadError::Unfinished { model: model.to_owned(), version: number, url: service.url().to_owned() }.into());
         }
     }
+    version["transfer"] = json!(transfer);
     failed(&version).map_or(Ok(version), |error| Err(error.into()))
+}
+
+/// The files with their digests; those that have not changed since an earlier upload are not opened.
+async fn hash(tree: Tree, arguments: &UploadArguments, settings: &Settings, listener: &Listener) -> Result<Tree, UploadError> {
+    let (folder, cache, listener) = (arguments.folder.clone(), settings.digest_cache.clone(), listener.clone());
+    listener(Event::Stage("Reading the model".to_owned()));
+    let hashing = tokio::task::spawn_blocking(move || digest_cache::hash(&tree, &folder, cache.as_ref(), &listener));
+    Ok(hashing.await.map_err(UploadError::Stopped)??)
 }
 
 /// Flags beat variables: a host or a port that was typed beats `HS_SERVER`.
@@ -194,41 +202,40 @@ fn show(read: &ReadFolder, tree: &Tree, voice: &Voice) {
     }
 }
 
-/// Why the archive could not be read to its end.
-type Changed = Arc<Mutex<Option<RenderError>>>;
-
-fn form(arguments: &UploadArguments, read: &ReadFolder, tree: &Tree, listener: &Listener, changed: &Changed) -> Result<Form, UploadError> {
+/// The parts of a form that are no files.
+fn form(arguments: &UploadArguments, read: &ReadFolder) -> Form {
     let words = &arguments.model;
     let metadata = json!({
-        "name": read.model.name, "model_type": read.model.model_type, "description": words.description, "runtime": words.runtime,
+        "name": read.model.name, "model_type": read.model.model_type, "description": words.description, "runtime": read.model.runtime,
         "no_contract": words.no_contract, "tags": words.tag, "gate": arguments.gate,
     });
     let mut form = Form::new().part("metadata", Part::text(metadata.to_string()));
+    // So that what the gate refuses is refused before anything is sent. What no dialect says whole is judged when the files are there.
+    let gated = read.model.contract.as_ref().filter(|_| arguments.gate.as_deref().is_some_and(|gate| gate != Gate::None.to_string()));
+    if let Some(encoded) =
+        gated.and_then(|found| wire::encode(&found.contract, Dialect::V1).ok()).filter(|encoded| encoded.warnings.is_empty())
+    {
+        form = form.part("read_contract", Part::bytes(encoded.bytes));
+    }
     if let Some((name, bytes)) = &read.given_contract {
         let name = Path::new(name).file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         form = form.part("contract", Part::bytes(bytes.clone()).file_name(name));
     }
+    form
+}
+
+/// Sends everything, as services of before have and want take it.
+async fn send_all(service: &Service, form: Form, tree: &Tree, listener: &Listener) -> Result<(Value, Transfer), Box<dyn Failure>> {
     let entries = tree.nodes().map(|(path, node)| Entry { path: path.clone(), kind: node.clone() }).collect();
-    let archive = Arc::new(Recipe::new(entries, 0)?);
-    let size_bytes = archive.size_bytes();
+    let recipe = Recipe::new(entries, 0).map_err(SendError::Pack)?;
+    let (size_bytes, changed) = (recipe.size_bytes(), Changed::default());
     listener(Event::Expect { bytes: size_bytes });
-    let (listener, changed) = (listener.clone(), changed.clone());
-    let stream = of_reader(move || Ok(Renderer::new(archive))).map(move |piece| match piece {
-        Ok(piece) => {
-            listener(Event::Advance { bytes: piece.len() as u64 });
-            Ok(piece)
-        }
-        Err(error) => Err(match error.downcast::<RenderError>() {
-            Ok(error) => {
-                let text = error.to_string();
-                *changed.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
-                io::Error::other(text)
-            }
-            Err(error) => error,
-        }),
-    });
-    let payload = Part::stream_with_length(reqwest::Body::wrap_stream(stream), size_bytes).file_name("model.tar");
-    Ok(form.part("payload", payload))
+    let payload = Part::stream_with_length(send::archive(recipe, listener, &changed), size_bytes).file_name("model.tar");
+    let uploaded = service.upload(form.part("payload", payload)).await;
+    if let Some(error) = changed.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        return Err(SendError::Changed(error).into());
+    }
+    Ok((uploaded?, Transfer { sent_bytes: size_bytes, ..Transfer::default() }))
 }
 
 /// Follows the log until the build has ended; a broken line is taken up where it broke.

@@ -86,38 +86,43 @@ impl FromStr for Gate {
 }
 
 impl Gate {
-    /// The judgement for which this gate refuses a change.
-    fn refuses(self, change: &Change) -> Option<Judgement> {
-        let judgements = [change.judgements.callers, change.judgements.callees];
+    /// The judgements for which this gate refuses a change, and to whom they are.
+    fn refuses(self, change: &Change) -> Vec<(&'static str, Judgement)> {
+        let mut judgements = vec![("callers", change.judgements.callers), ("callees", change.judgements.callees)];
         match self {
-            Gate::None => None,
-            Gate::Breaking => judgements.into_iter().take(1).find(|judgement| judgement.verdict == Verdict::Breaking),
-            Gate::Any => {
-                judgements.into_iter().filter(|judgement| judgement.verdict != Verdict::Neutral).max_by_key(|judgement| judgement.verdict)
-            }
+            Gate::None => judgements.clear(),
+            Gate::Breaking => judgements.retain(|(who, judgement)| *who == "callers" && judgement.verdict == Verdict::Breaking),
+            Gate::Any => judgements.retain(|(_, judgement)| judgement.verdict != Verdict::Neutral),
         }
+        judgements
     }
 }
 
 /// The changes from `old` to `new`, when the gate lets all of them through.
 pub fn gate(old: &Contract, new: &Contract, gate: Gate) -> Result<Vec<Change>, GateError> {
     let changes = changes(old, new);
-    if changes.iter().any(|change| gate.refuses(change).is_some()) {
+    if changes.iter().any(|change| !gate.refuses(change).is_empty()) {
         return Err(GateError { gate, changes });
     }
     Ok(changes)
 }
 
 fn refusal(changes: &[Change], gate: Gate) -> String {
-    let refused: Vec<(&Change, Judgement)> = changes.iter().filter_map(|change| Some((change, gate.refuses(change)?))).collect();
+    let refused: Vec<_> = changes.iter().map(|change| (change, gate.refuses(change))).filter(|(_, why)| !why.is_empty()).collect();
     let count = refused.len();
     let plural = if count == 1 { "" } else { "s" };
     let mut text = match gate {
         Gate::Breaking => format!("the contract has {count} change{plural} that break{} callers:", if count == 1 { "s" } else { "" }),
         Gate::None | Gate::Any => format!("the contract has {count} change{plural} that callers or callees notice:"),
     };
-    for (change, judgement) in refused.iter().take(CHANGES_SHOWN_MAX) {
-        text.push_str(&format!("\n  {} {}: {}", change.path, change.sentence, judgement.reason));
+    for (change, why) in refused.iter().take(CHANGES_SHOWN_MAX) {
+        text.push_str(&format!("\n  {} {}", change.path, change.sentence));
+        match (gate, why.as_slice()) {
+            (Gate::Breaking, [(_, judgement)]) => text.push_str(&format!(": {}", judgement.reason)),
+            (_, why) => why.iter().for_each(|(who, Judgement { verdict, reason })| {
+                text.push_str(&format!("\n    {verdict} for {who}: {reason}"));
+            }),
+        }
     }
     if count > CHANGES_SHOWN_MAX {
         text.push_str(&format!("\n  and {} more", count - CHANGES_SHOWN_MAX));
@@ -159,8 +164,8 @@ mod tests {
         assert!(gate(&old, &grown, Gate::Breaking).is_ok());
         assert_eq!(
             gate(&old, &grown, Gate::Any).unwrap_err().to_string(),
-            "the contract has 1 change that callers or callees notice:\n  infer.outputs.z is new: a model of the old contract does not answer it, \
-             and callers of the new one read it"
+            "the contract has 1 change that callers or callees notice:\n  infer.outputs.z is new\n    compatible for callers: callers read answers by \
+             name and do not look for it\n    breaking for callees: a model of the old contract does not answer it, and callers of the new one read it"
         );
         assert_eq!(gate(&old, &neutral, Gate::Any).unwrap().len(), 1);
         assert!(gate(&old, &old, Gate::Any).unwrap().is_empty());

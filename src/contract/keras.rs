@@ -20,7 +20,7 @@ use super::dtype::DataType;
 use super::keras_graph::{Named, Walk};
 use super::keras_model::{Layer, Model};
 use super::keras_source::Saved;
-use super::reading::Reading;
+use super::reading::{self, Reading};
 use super::{keras_hdf5, keras_model, keras_source};
 use crate::fault::{Failure, Fault};
 
@@ -224,17 +224,12 @@ fn contract_of(saved: &Saved) -> Result<Reading, KerasError> {
 }
 
 /// The version as a model type can carry it.
-fn version(version: &str, warnings: &mut Vec<String>) -> String {
-    const VERSION_BYTES_MAX: usize = 64;
-    let plain = |c: char| c.is_ascii_alphanumeric() || "._+-".contains(c);
-    match version.trim() {
-        "" => "unknown".to_owned(),
-        version if version.len() <= VERSION_BYTES_MAX && version.chars().all(plain) => version.to_owned(),
-        version => {
-            warnings.push(format!("the Keras model names a version that is none: `{}`", shown(version)));
-            "unknown".to_owned()
-        }
+fn version(named: &str, warnings: &mut Vec<String>) -> String {
+    let version = reading::version(named);
+    if version.is_none() && !named.trim().is_empty() {
+        warnings.push(format!("the Keras model names a version that is none: `{}`", shown(named.trim())));
     }
+    version.unwrap_or("unknown").to_owned()
 }
 
 /// The major version of Keras; where none is named, what the config looks like.

@@ -15,3 +15,11 @@ pub struct Reading {
     /// What the reader could not know or had to choose, a sentence each.
     pub warnings: Vec<String>,
 }
+
+/// A version as a model type can carry it: what a file names, where it looks like a version.
+pub(super) fn version(named: &str) -> Option<&str> {
+    const VERSION_BYTES_MAX: usize = 64;
+    let named = named.trim();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._+-".contains(c);
+    ((1..=VERSION_BYTES_MAX).contains(&named.len()) && named.chars().all(plain)).then_some(named)
+}

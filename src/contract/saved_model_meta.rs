@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::contract::{Contract, ContractError, Field, FieldKind, Shape, Signature, shown};
 use super::dtype::{DataType, Profile};
 use super::file_kind::FileKind;
-use super::reading::Reading;
+use super::reading::{self, Reading};
 use super::text_tokens::TextWalkError;
 use super::walker::WalkError;
 use crate::fault::{Failure, Fault};
@@ -140,6 +140,11 @@ impl SavedModelError {
 pub struct Tags(BTreeSet<String>);
 
 impl Tags {
+    /// Whether none is asked for.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The tags in these words, which may hold several with commas between, as TensorFlow's `saved_model_cli --tag_set` takes them.
     pub fn new<'a>(words: impl IntoIterator<Item = &'a str>) -> Tags {
         let tags = words.into_iter().flat_map(|word| word.split(',')).map(str::trim).filter(|tag| !tag.is_empty());
@@ -255,17 +260,12 @@ fn tag_set(tags: &BTreeSet<String>) -> String {
 }
 
 /// The version as a model type can carry it.
-fn version<'a>(version: &'a str, warnings: &mut Vec<String>) -> &'a str {
-    const VERSION_BYTES_MAX: usize = 64;
-    let plain = |c: char| c.is_ascii_alphanumeric() || "._+-".contains(c);
-    match version.trim() {
-        "" => "unknown",
-        version if version.len() <= VERSION_BYTES_MAX && version.chars().all(plain) => version,
-        version => {
-            warnings.push(format!("the SavedModel names a TensorFlow version that is none: `{}`", shown(version)));
-            "unknown"
-        }
+fn version<'a>(named: &'a str, warnings: &mut Vec<String>) -> &'a str {
+    let version = reading::version(named);
+    if version.is_none() && !named.trim().is_empty() {
+        warnings.push(format!("the SavedModel names a TensorFlow version that is none: `{}`", shown(named.trim())));
     }
+    version.unwrap_or("unknown")
 }
 
 fn fields(infos: &BTreeMap<String, TensorInfo>, above: &str, warnings: &mut Vec<String>) -> Result<Vec<Field>, SavedModelError> {

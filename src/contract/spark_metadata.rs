@@ -14,6 +14,7 @@ use std::io::Read;
 use flate2::bufread::GzDecoder;
 use serde_json::Value;
 
+use super::reading;
 use super::spark::SparkError;
 
 /// The most metadata files of a pipeline with all that is in it: stages are few, a thousand is beyond any.
@@ -112,10 +113,7 @@ impl Metadata {
 
     /// The version of Spark that wrote it; `None` where a model type cannot carry it.
     pub fn spark_version(&self) -> Option<&str> {
-        const VERSION_BYTES_MAX: usize = 64;
-        let version = self.value.get("sparkVersion")?.as_str()?.trim();
-        let plain = version.chars().all(|c| c.is_ascii_alphanumeric() || "._+-".contains(c));
-        (plain && (1..=VERSION_BYTES_MAX).contains(&version.len())).then_some(version)
+        reading::version(self.value.get("sparkVersion")?.as_str()?)
     }
 
     /// A param as it was set, or its default where the file has that.

@@ -25,9 +25,6 @@ use crate::oci::digest::Hasher;
 use crate::oci::layer::{Content, EntryKind, LocalFile};
 use crate::oci::path::{PathError, TreePath};
 
-/// What all paths and link targets together may have for each entry of the limit: they are kept in memory.
-const NAME_BYTES_PER_ENTRY: u64 = 512;
-
 /// Why an archive is not a model.
 #[derive(Debug, thiserror::Error)]
 pub enum ArchiveError {
@@ -137,9 +134,7 @@ pub fn unpack(source: impl Read, staging: &Path, limits: &Limits) -> Result<Sele
     while let Some(member) = tar.next_member()? {
         unpacker.take(member, &mut tar)?;
     }
-    let tree = resolve(&unpacker.nodes, limits)?;
-    let rules = rules_of(&tree)?;
-    let selected = rules.select(&tree);
+    let selected = select(&resolve(&unpacker.nodes, limits)?)?;
     unpacker.staged.keep(&selected.tree)?;
     Ok(selected)
 }
@@ -208,7 +203,7 @@ impl Unpacker<'_> {
 
     fn counted(&mut self, name: String, path: &TreePath) -> Result<String, ArchiveError> {
         self.names_bytes += name.len() as u64;
-        let bytes_max = self.limits.entries_max.saturating_mul(NAME_BYTES_PER_ENTRY);
+        let bytes_max = self.limits.name_bytes_max();
         if self.names_bytes > bytes_max {
             return Err(ArchiveError::Names { bytes_max, path: path.clone() });
         }
@@ -216,7 +211,11 @@ impl Unpacker<'_> {
     }
 }
 
-/// The rules of the archive's own `.hsignore`, as in a folder.
+/// What the rules leave of a tree, those of its own `.hsignore` among them, as in a folder.
+pub fn select(tree: &Tree) -> Result<Selected, ArchiveError> {
+    Ok(rules_of(tree)?.select(tree))
+}
+
 fn rules_of(tree: &Tree) -> Result<IgnoreRules, ArchiveError> {
     let mut bytes = Vec::new();
     let hsignore = match tree.file(IGNORE_FILE) {

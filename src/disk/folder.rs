@@ -275,7 +275,7 @@ impl Walk {
 pub fn one_file(file: &Path) -> Result<Tree, FolderError> {
     let unreadable = |source| FolderError::Unreadable { path: file.to_owned(), source };
     let metadata = fs::metadata(file).map_err(unreadable)?;
-    let name = file.file_name().map(Path::new).unwrap_or(file);
+    let name = file.file_name().map_or(file, Path::new);
     let path = TreePath::from_local(name)?;
     if let Some(what) = special(&metadata) {
         return Err(FolderError::Special { path, what });

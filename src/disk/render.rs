@@ -18,6 +18,7 @@ use std::sync::Arc;
 
 use crate::fault::{Failure, Fault};
 use crate::oci::layer::{BLOCK_BYTES, Content, Entry, EntryKind, LocalFile, PartKind, Recipe, Stamp};
+use crate::oci::path::TreePath;
 
 /// The least that is asked of a file at once: below this the system calls cost more than the copying.
 pub const READ_BYTES: usize = 128 << 10;
@@ -96,6 +97,20 @@ impl Renderer {
     pub fn new(recipe: Arc<Recipe>) -> Renderer {
         let end = recipe.size_bytes();
         Renderer::range(recipe, 0..end)
+    }
+
+    /// The bytes of a range of one file, with no tar around them.
+    ///
+    /// # Panics
+    /// Never: one entry is a recipe.
+    pub fn file(content: Content, size_bytes: u64, range: Range<u64>) -> Renderer {
+        let path = TreePath::new("file").expect("a constant path");
+        let entry = Entry { path, kind: EntryKind::File { size_bytes, executable: false, content } };
+        let recipe = Recipe::new(vec![entry], 0).expect("one entry is not there twice");
+        // An empty file has no bytes, and no place.
+        let first = recipe.parts().find(|part| matches!(part.kind, PartKind::File(..))).map_or(0, |part| part.offset_bytes);
+        let end = first.saturating_add(range.end.min(size_bytes));
+        Renderer::range(Arc::new(recipe), first.saturating_add(range.start).min(end)..end)
     }
 
     /// The bytes of `range`; what lies past the end of the tar is not there.
@@ -344,7 +359,6 @@ fn unreadable(path: &Path, source: io::Error) -> RenderError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::oci::path::TreePath;
 
     fn local(folder: &Path, name: &str, bytes: &[u8]) -> Entry {
         let path = folder.join(name);

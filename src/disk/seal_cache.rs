@@ -20,7 +20,7 @@ use crate::oci::image::{Compression, SealedLayer};
 use crate::oci::layer::{Content, EntryKind, Recipe, Stamp};
 
 /// How long a file must have been left alone before its digest is remembered.
-const SETTLED_NS: i128 = 2_000_000_000;
+pub(super) const SETTLED_NS: i128 = 2_000_000_000;
 
 /// The most entries; past it the oldest half goes. Each is one block of a disk.
 const ENTRIES_MAX: usize = 10_000;
@@ -73,7 +73,7 @@ impl SealCache {
         let Some(path) = self.path(recipe, layer.compression) else { return Ok(false) };
         let remembered = Remembered { digest: layer.digest, size_bytes: layer.size_bytes, diff_id: layer.diff_id };
         fs::create_dir_all(&self.folder)?;
-        self.prune()?;
+        prune(&self.folder, ENTRIES_MAX)?;
         // Not flushed to the disk: what a crash loses is hashed again.
         let file = atomic::temporary(&self.folder)?;
         serde_json::to_writer(file.as_file(), &remembered)?;
@@ -88,22 +88,22 @@ impl SealCache {
     fn path(&self, recipe: &Recipe, compression: Compression) -> Option<PathBuf> {
         Some(self.folder.join(key(recipe, compression)?.hex()))
     }
+}
 
-    /// Makes room, the entries that were written first go first.
-    fn prune(&self) -> std::io::Result<()> {
-        let mut entries: Vec<(std::time::SystemTime, PathBuf)> = Vec::new();
-        for entry in fs::read_dir(&self.folder)? {
-            let entry = entry?;
-            entries.push((entry.metadata()?.modified()?, entry.path()));
-        }
-        if entries.len() >= ENTRIES_MAX {
-            entries.sort();
-            for (_, path) in &entries[..entries.len() / 2] {
-                remove_quietly(path);
-            }
-        }
-        Ok(())
+/// Makes room in the folder of a cache; the entries that were written first go first.
+pub fn prune(folder: &Path, entries_max: usize) -> std::io::Result<()> {
+    let mut entries: Vec<(std::time::SystemTime, PathBuf)> = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        entries.push((entry.metadata()?.modified()?, entry.path()));
     }
+    if entries.len() >= entries_max {
+        entries.sort();
+        for (_, path) in &entries[..entries.len() / 2] {
+            remove_quietly(path);
+        }
+    }
+    Ok(())
 }
 
 /// Somebody else's pruning may have been there first.

@@ -57,7 +57,7 @@ struct StoredFile {
 
 impl Store {
     /// Moves the staged files of a tree into the store, once each; where the same content is there already, the staged file is removed.
-    /// The tree that comes back points into the store. Every file must have been hashed.
+    /// A blob of the store becomes content by a second name (`store_have.rs`). The tree that comes back points into the store. Every file must have been hashed.
     pub fn adopt(&self, tree: &Tree) -> Result<Tree, StoreError> {
         let mut staged: BTreeMap<&Path, (Digest, u64)> = BTreeMap::new();
         for (_, node) in tree.nodes() {
@@ -71,7 +71,11 @@ impl Store {
         self.flush(staged.keys())?;
         let using = self.using()?;
         for (path, (digest, size_bytes)) in &staged {
-            self.adopt_file(path, digest, *size_bytes)?;
+            if **path == self.blob_path(digest) {
+                self.name_blob_as_content(digest)?;
+            } else {
+                self.adopt_file(path, digest, *size_bytes)?;
+            }
         }
         drop(using);
         let folder = self.root().join("content");
@@ -90,7 +94,7 @@ impl Store {
         Ok(adopted)
     }
 
-    fn content(&self, digest: &Digest) -> Content {
+    pub(super) fn content(&self, digest: &Digest) -> Content {
         Content::Local(Arc::new(LocalFile { path: self.content_path(digest), stamp: Stamp::default(), digest: Some(*digest) }))
     }
 

@@ -8,7 +8,7 @@
 use super::contract_file::{self, CONTRACT_BYTES_MAX};
 use super::definition::{DefinedContract, Definition};
 use super::framework::{self, FrameworkError, Implied, Open};
-use super::intake::{FoundContract, Given, IntakeError, find_definition, read_small};
+use super::intake::{FoundContract, Given, IntakeError, choose_payload, find_definition, read_small};
 use super::python_code::{self, CodeError, FUNC_MAIN};
 use super::python_source::PYTHON_BYTES_MAX;
 use super::tree::Tree;
@@ -27,9 +27,10 @@ pub fn is_python(said_type: Option<&str>, payload: &Tree) -> bool {
     said_type.map_or_else(|| payload.file(FUNC_MAIN).is_some(), python_code::is_python)
 }
 
-/// The contract of the model in `tree`, and the type that its files tell.
+/// The contract of the model in `tree`, and the type that its files tell. What is not in `payload` is not shipped, and says nothing of the model.
 pub fn choose(
     tree: &Tree,
+    payload: &Tree,
     definition: &Definition,
     given: &Given,
     is_python: bool,
@@ -42,10 +43,10 @@ pub fn choose(
         let (contract, _) = settle(found, Ok(None), given, none, warnings)?;
         return Ok((contract, Some(PYTHON.to_owned())));
     }
-    let implied = framework::implied(tree, &tags(given), open);
+    let implied = framework::implied(payload, &tags(given), open);
     let nothing_is_read = matches!(implied, Ok(None));
-    let (contract, detected) = settle(found, implied, given, || framework::why_none(tree, open), warnings)?;
-    let foreign = || framework::recognised(tree, open).map(|(_, foreign)| foreign.model_type());
+    let (contract, detected) = settle(found, implied, given, || framework::why_none(payload, open), warnings)?;
+    let foreign = || framework::recognised(payload, open).map(|(_, foreign)| foreign.model_type());
     Ok((contract, if nothing_is_read { foreign() } else { detected }))
 }
 
@@ -75,8 +76,10 @@ pub fn has_own(tree: &Tree, open: Open<'_>) -> bool {
 
 /// A contract that was given, held against the model.
 pub struct Checked {
-    /// What was given.
+    /// What was given; where nothing was, what the model says.
     pub given: FoundContract,
+    /// Whether it was given.
+    pub is_given: bool,
     /// What it was held against, each in a few words.
     pub against: Vec<String>,
     /// What differs between it and the model's own file.
@@ -86,23 +89,46 @@ pub struct Checked {
 }
 
 /// Holds the contract that is given for the model in `tree` against what the model's own file says, or against the code of a Python model. What cannot
-/// be read is an error here.
+/// be read is an error here; without a given contract the model's own is what is built with, and there is nothing to compare.
 pub fn check(tree: &Tree, given: &Given, open: Open<'_>) -> Result<Checked, IntakeError> {
     let definition = find_definition(tree, open)?;
+    let payload = choose_payload(tree, definition.payload.as_deref())?;
     let mut warnings = definition.warnings.clone();
     let found = find_contract(tree, &definition, given, open, &mut warnings)?;
-    let found = found.ok_or_else(|| IntakeError::NoContract { hint: framework::why_none(tree, open) })?;
-    let mut checked = Checked { given: found, against: Vec::new(), differences: Vec::new(), warnings };
     let said_type = given.model_type.as_deref().or(definition.model_type.as_deref());
-    if is_python(said_type, tree) {
-        checked.warnings.extend(check_code(tree, &checked.given.contract, said_type, open)?);
-        checked.against.push(format!("`{FUNC_MAIN}`"));
-    } else if let Some(read) = framework::implied(tree, &tags(given), open)? {
+    let is_python = is_python(said_type, &payload);
+    let read = if is_python { None } else { framework::implied(&payload, &tags(given), open)? };
+    let mut checked = match (found, &read) {
+        (Some(found), _) => Checked { given: found, is_given: true, against: Vec::new(), differences: Vec::new(), warnings },
+        (None, Some(read)) => {
+            let found = FoundContract { contract: read.contract.clone(), source: read.source.clone() };
+            warnings.extend(read.warnings.clone());
+            return Ok(Checked { given: found, is_given: false, against: Vec::new(), differences: Vec::new(), warnings });
+        }
+        (None, None) => return Err(IntakeError::NoContract { hint: framework::why_none(&payload, open) }),
+    };
+    if is_python {
+        let told = check_code(&payload, &checked.given.contract, said_type, open)?;
+        let limit = if told.is_empty() { "" } else { ", as far as its text tells" };
+        checked.against.push(format!("`{FUNC_MAIN}`{limit}"));
+        checked.warnings.extend(told);
+    } else if let Some(read) = read {
         checked.differences = compare::differences(&checked.given.contract, &read.contract);
         checked.warnings.extend(read.warnings);
         checked.against.push(format!("`{}` ({})", read.source, read.model_type));
     }
     Ok(checked)
+}
+
+/// The contract of the model in a folder, with its type and what had to be said, for those who ask for nothing else of the folder.
+pub fn of_folder(tree: &Tree, given: &Given, open: Open<'_>) -> Result<(FoundContract, Option<String>, Vec<String>), IntakeError> {
+    let definition = find_definition(tree, open)?;
+    let payload = choose_payload(tree, definition.payload.as_deref())?;
+    let mut warnings = definition.warnings.clone();
+    let said_type = given.model_type.as_deref().or(definition.model_type.as_deref());
+    let (found, detected) = choose(tree, &payload, &definition, given, is_python(said_type, &payload), open, &mut warnings)?;
+    let found = found.ok_or_else(|| IntakeError::NoContract { hint: framework::why_none(&payload, open) })?;
+    Ok((found, said_type.map(str::to_owned).or(detected), warnings))
 }
 
 /// The contract that is given: by the command line or the upload, in the definition, or in a file of the folder's root.

@@ -88,7 +88,7 @@ impl Framework {
     }
 
     /// A form of the model from which a contract is read, where the framework has a way to one.
-    fn way(self) -> Option<&'static str> {
+    pub fn way(self) -> Option<&'static str> {
         match self {
             Framework::ScikitLearn | Framework::Skops => Some("convert the model to ONNX (skl2onnx)"),
             Framework::XGBoost | Framework::LightGbm => Some("convert the model to ONNX (onnxmltools)"),

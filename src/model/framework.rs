@@ -218,6 +218,10 @@ fn read(candidate: &Candidate, tree: &Tree, tags: &Tags, open: Open<'_>) -> Resu
         Some(kind) => FrameworkError::OtherFile { path: path.clone(), kind },
         None => FrameworkError::Read { path: path.clone(), source },
     })?;
+    let mut warnings = warnings;
+    if !tags.is_empty() && !matches!(candidate.kind, Kind::SavedModel | Kind::SavedModelText) {
+        warnings.push(format!("`--tag` chooses among the meta graphs of a SavedModel, and means nothing for `{path}`"));
+    }
     Ok(Implied { contract, model_type, source: path.to_string(), warnings })
 }
 
@@ -273,7 +277,7 @@ pub fn why_none(tree: &Tree, open: Open<'_>) -> String {
     if let Some(folder) = tree.files().find_map(|(path, _)| below(path)) {
         return format!("a model lies in `{folder}`: run the command in that folder, or");
     }
-    recognised(tree, open)
-        .map(|(path, foreign)| format!("{}: {}, or", foreign.sentence(path.as_str()), foreign.remedy()))
-        .unwrap_or_default()
+    let Some((path, foreign)) = recognised(tree, open) else { return String::new() };
+    let sentence = foreign.sentence(path.as_str());
+    foreign.framework.way().map_or_else(|| format!("{sentence}:"), |way| format!("{sentence}: {way}, or"))
 }

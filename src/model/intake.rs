@@ -174,7 +174,8 @@ impl Failure for IntakeError {
             IntakeError::ContractFile(error) => error.remedy(),
             IntakeError::Disagree { .. } => Some("correct one of the two, or remove it".to_owned()),
             IntakeError::NoContract { hint } => {
-                let add = "add a `contract.prototxt` that says what goes in and what comes out; `--no-contract` builds without one";
+                let add =
+                    "add a `contract.prototxt` that says what goes in and what comes out; `hs build --no-contract` builds without one";
                 Some(format!("{hint} {add}").trim().to_owned())
             }
             _ => None,
@@ -194,7 +195,7 @@ pub fn intake(tree: &Tree, given: &Given, open: Open<'_>) -> Result<Model, Intak
     }
     let said_type = given.model_type.as_deref().or(definition.model_type.as_deref());
     let is_python = contract_choice::is_python(said_type, &payload);
-    let (contract, detected) = contract_choice::choose(tree, &definition, given, is_python, open, &mut warnings)?;
+    let (contract, detected) = contract_choice::choose(tree, &payload, &definition, given, is_python, open, &mut warnings)?;
     if let Some(found) = contract.as_ref().filter(|_| is_python) {
         warnings.extend(contract_choice::check_code(&payload, &found.contract, said_type, open)?);
     }
@@ -227,7 +228,8 @@ pub(super) fn find_definition(tree: &Tree, open: Open<'_>) -> Result<Definition,
     Ok(Definition::default())
 }
 
-fn choose_payload(tree: &Tree, entries: Option<&[PayloadEntry]>) -> Result<Tree, IntakeError> {
+/// What of a folder is shipped.
+pub(super) fn choose_payload(tree: &Tree, entries: Option<&[PayloadEntry]>) -> Result<Tree, IntakeError> {
     let Some(entries) = entries else { return Ok(tree.clone()) };
     let mut keep = Vec::new();
     for entry in entries {

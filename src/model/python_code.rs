@@ -37,7 +37,7 @@ const BREACHES_MAX: usize = 10;
 #[derive(Debug, thiserror::Error)]
 pub enum CodeError {
     /// There is no such file. For the caller that looks for it.
-    #[error("there is no `{file}`, which a Python model's runtime imports")]
+    #[error("the model has no `{file}`, which a Python model's runtime imports")]
     NoFile {
         /// Where it was looked for.
         file: String,

@@ -25,6 +25,11 @@ pub struct Limits {
 impl Limits {
     /// Below this many unpacked bytes the ratio is not looked at: small files of zeros are common and harmless.
     pub const RATIO_FREE_BYTES: u64 = 64 << 20;
+
+    /// What the names of a model may have together: they are kept in memory.
+    pub fn name_bytes_max(&self) -> u64 {
+        self.entries_max.saturating_mul(512)
+    }
 }
 
 impl Default for Limits {

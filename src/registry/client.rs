@@ -19,12 +19,16 @@ use rustls::ClientConfig;
 use url::Url;
 
 use super::address::{Address, AddressError};
+use super::client_certificate::ClientCertificate;
 use super::credentials::CredentialSources;
 use super::error::{Action, Operation, RegistryError};
+use super::journal::Journal;
+use super::known_blobs::KnownBlobs;
 use super::retry::Tries;
 use super::settings::{HostSettings, RegistrySettings};
 use super::tls::{self, Authorities};
 use super::tokens::{Scope, Tokens};
+use super::warnings::Warnings;
 use super::wire::{Clients, Payload, Wire};
 use crate::oci::reference::Reference;
 
@@ -44,6 +48,7 @@ struct Shared {
     settings: RegistrySettings,
     authorities: Authorities,
     own_authorities: BTreeMap<String, Authorities>,
+    client_certificates: BTreeMap<String, ClientCertificate>,
     hosts: Mutex<Hosts>,
 }
 
@@ -90,6 +95,13 @@ pub(super) struct Host {
     pub(super) body_bytes_max: AtomicU64,
     /// The size of a chunk where it asks for nothing else.
     pub(super) chunk_bytes: u64,
+    /// Where blobs are in it.
+    pub(super) known_blobs: KnownBlobs,
+    /// How far uploads to it are.
+    pub(super) journal: Journal,
+    warnings: Warnings,
+    /// Held while an index of referrers is read and written.
+    pub(super) referrers_lock: tokio::sync::Mutex<()>,
 }
 
 /// A request to a registry.
@@ -110,7 +122,7 @@ pub(super) struct Answered {
 }
 
 impl Registries {
-    /// Reads the files of certificate authorities; nothing is sent.
+    /// Reads the files of certificates; nothing is sent.
     pub fn new(settings: RegistrySettings) -> Result<Registries, RegistryError> {
         tls::install_provider();
         let mut authorities = Authorities::new();
@@ -118,12 +130,17 @@ impl Registries {
             authorities.extend(tls::authorities_of(path)?);
         }
         let mut own_authorities = BTreeMap::new();
+        let mut client_certificates = BTreeMap::new();
         for (registry, host) in &settings.hosts {
             if let Some(path) = &host.ca_file {
                 own_authorities.insert(registry.clone(), tls::authorities_of(path)?);
             }
+            if let Some(certificate) = ClientCertificate::of(host)? {
+                client_certificates.insert(registry.clone(), certificate);
+            }
         }
-        Ok(Registries { shared: Arc::new(Shared { settings, authorities, own_authorities, hosts: Mutex::default() }) })
+        let shared = Shared { settings, authorities, own_authorities, client_certificates, hosts: Mutex::default() };
+        Ok(Registries { shared: Arc::new(shared) })
     }
 
     /// The repository of `reference`; its tag and digest play no part. Nothing is sent.
@@ -140,7 +157,7 @@ impl Registries {
     }
 
     fn host(&self, registry: &str) -> Result<Arc<Host>, RegistryError> {
-        let Shared { settings, authorities, own_authorities, hosts } = &*self.shared;
+        let Shared { settings, authorities, own_authorities, client_certificates, hosts } = &*self.shared;
         let mut hosts = hosts.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(host) = hosts.known.get(registry) {
             return Ok(host.clone());
@@ -149,9 +166,16 @@ impl Registries {
         let host_settings = settings.hosts.get(registry).unwrap_or(&nothing_set);
         let address = Address::new(registry, host_settings.plain_http).map_err(RegistryError::Host)?;
         let direct = address.is_loopback();
-        let clients = match own_authorities.get(registry) {
-            Some(own) => tls::clients(settings, &tls::tls_settings(authorities, own)?, direct)?,
-            None => hosts.clients(settings, authorities, direct)?,
+        let clients = match (own_authorities.get(registry), client_certificates.get(registry)) {
+            (None, None) => hosts.clients(settings, authorities, direct)?,
+            (own, certificate) => {
+                let tls = tls::tls_settings(authorities, own.map(Vec::as_slice).unwrap_or_default())?;
+                let mut clients = tls::clients(settings, &tls, direct)?;
+                if let Some(certificate) = certificate {
+                    clients.own = tls::clients(settings, &certificate.shown_with(&tls), direct)?.own;
+                }
+                clients
+            }
         };
         let host = Arc::new(Host {
             registry: registry.to_owned(),
@@ -159,6 +183,10 @@ impl Registries {
             tokens: Tokens::new(CredentialSources::new(registry, host_settings, settings)),
             answered: AtomicBool::new(false),
             chunk_bytes: settings.chunk_bytes,
+            known_blobs: KnownBlobs::new(registry, settings.memory_folder.as_deref()),
+            journal: Journal::new(registry, settings.memory_folder.as_deref()),
+            warnings: Warnings::default(),
+            referrers_lock: tokio::sync::Mutex::default(),
             body_bytes_max: AtomicU64::new(
                 BODY_BYTES_MAX_KNOWN.iter().find(|(known, _)| *known == registry).map_or(u64::MAX, |(_, most)| *most),
             ),
@@ -192,6 +220,11 @@ impl Repository {
     /// The repository's path in its registry.
     pub fn path(&self) -> &str {
         &self.origin.repository
+    }
+
+    /// What the registry has warned of since this was last asked, by any of its repositories; each text once.
+    pub fn take_warnings(&self) -> Vec<String> {
+        self.origin.host.warnings.take()
     }
 }
 
@@ -287,6 +320,9 @@ impl Host {
             }
             let response = self.wire.exchange(call.action, &call.method, &url, headers, &call.payload).await?;
             self.answered.store(true, Ordering::Relaxed);
+            if own {
+                self.warnings.hear(response.headers());
+            }
             if response.status() == StatusCode::UNAUTHORIZED && own && !challenged {
                 challenged = true;
                 let refused = authorization.as_ref();

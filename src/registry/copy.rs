@@ -148,9 +148,24 @@ impl Target {
 
 /// Copies an image; what is not ours is read from `from`. Returns what was moved.
 pub async fn copy(images: &ImageSet, from: &Source, to: Target, listener: &Listener) -> Result<Transfer, CopyError> {
-    match to {
-        Target::Repository { repository, tag } => to_repository(images, from, &repository, tag.as_deref(), listener).await,
+    let copied = match to {
+        Target::Repository { repository, tag } => {
+            let copied = to_repository(images, from, &repository, tag.as_deref(), listener).await;
+            tell_warnings(&repository, listener);
+            copied
+        }
         Target::Local(destination) => to_local(images, from, destination, listener).await,
+    };
+    if let Source::Repository(repository) = from {
+        tell_warnings(repository, listener);
+    }
+    copied
+}
+
+/// What a registry warned of is told however the copy ended: it may be why.
+fn tell_warnings(repository: &Repository, listener: &Listener) {
+    for text in repository.take_warnings() {
+        listener(Event::Warning(format!("registry {} says: {text}", repository.registry())));
     }
 }
 
@@ -175,6 +190,7 @@ async fn to_repository(
     let layers = layers(images);
     if repository.manifest_digest(&key).await? == Some(top.digest) {
         for layer in &layers {
+            repository.remember_blob(layer.descriptor.digest, layer.descriptor.size_bytes);
             transfer.add(layer.descriptor.size_bytes, Moved::Skipped);
         }
         listener(Event::Note("the registry has this image".to_owned()));
@@ -205,22 +221,22 @@ async fn send_layer(layer: &ImageLayer, from: &Source, to: &Repository, listener
         listener(Event::Blob { digest, size_bytes, how });
     };
     if to.has_blob(digest, size_bytes).await? {
+        to.forget_upload(digest, size_bytes);
         done(Moved::Skipped, size_bytes);
         return Ok(transfer);
     }
-    let mut session = None;
-    if let (LayerSource::Elsewhere, Source::Repository(source)) = (&layer.source, from)
-        && source.registry() == to.registry()
-    {
-        match to.mount(digest, source.path()).await? {
-            Mount::Mounted => {
-                done(Moved::Mounted, size_bytes);
-                return Ok(transfer);
-            }
-            Mount::Session(opened) => session = Some(opened),
-            Mount::NotPossible => {}
+    let source = match (&layer.source, from) {
+        (LayerSource::Elsewhere, Source::Repository(source)) if source.registry() == to.registry() => Some(source.path()),
+        _ => None,
+    };
+    let session = match to.mount_from_any(digest, size_bytes, source).await? {
+        Mount::Mounted => {
+            done(Moved::Mounted, size_bytes);
+            return Ok(transfer);
         }
-    }
+        Mount::Session(opened) => Some(opened),
+        Mount::NotPossible => None,
+    };
     listener(Event::Expect { bytes: size_bytes });
     let body = |range: Range<u64>| body(layer, from, range);
     let told = AtomicU64::new(0);

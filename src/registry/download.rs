@@ -29,7 +29,12 @@ impl Repository {
         let mut tries = self.origin.host.tries();
         loop {
             match self.origin.has_blob_once(digest, size_bytes).await {
-                Ok(has) => return Ok(has),
+                Ok(has) => {
+                    if has {
+                        self.remember_blob(digest, size_bytes);
+                    }
+                    return Ok(has);
+                }
                 Err(error) => match tries.pause_after(&error) {
                     Some(pause) => tokio::time::sleep(pause).await,
                     None => return Err(error),

@@ -51,6 +51,8 @@ pub enum Operation {
     PushBlob,
     CancelUpload,
     ListTags,
+    ListReferrers,
+    ListReferrer,
 }
 
 impl fmt::Display for Operation {
@@ -65,6 +67,8 @@ impl fmt::Display for Operation {
             Operation::PushBlob => "push blob",
             Operation::CancelUpload => "cancel the upload of blob",
             Operation::ListTags => "list the tags of",
+            Operation::ListReferrers => "list the referrers of",
+            Operation::ListReferrer => "put among its subject's referrers",
         })
     }
 }
@@ -188,6 +192,15 @@ pub enum RegistryError {
     /// A host of the settings or of a reference.
     #[error("registry host")]
     Host(#[source] AddressError),
+    /// A client certificate or its key.
+    #[error("cannot read the client certificate from `{}`", path.display())]
+    ClientCertificate {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
     /// A file of certificate authorities.
     #[error("cannot read certificate authorities from `{}`", path.display())]
     CaFile {
@@ -325,6 +338,7 @@ impl RegistryError {
             RegistryError::Key { .. }
             | RegistryError::Host(_)
             | RegistryError::CaFile { .. }
+            | RegistryError::ClientCertificate { .. }
             | RegistryError::Tls(_)
             | RegistryError::Client(_) => None,
         }
@@ -345,7 +359,7 @@ impl Failure for RegistryError {
             RegistryError::Source { source, .. } => source.fault(),
             RegistryError::NotAManifest { source, .. } => source.fault(),
             RegistryError::Key { .. } | RegistryError::Host(_) | RegistryError::CaFile { .. } => Fault::Usage,
-            RegistryError::Credentials { .. } => Fault::Usage,
+            RegistryError::ClientCertificate { .. } | RegistryError::Credentials { .. } => Fault::Usage,
             RegistryError::Tls(_) | RegistryError::Client(_) => Fault::Ours,
             RegistryError::Unreachable { .. }
             | RegistryError::Astray { .. }

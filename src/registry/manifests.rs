@@ -13,6 +13,7 @@ use serde::Deserialize;
 
 use super::client::{Answered, Call, Endpoint, Repository};
 use super::error::{Action, Operation, RegistryError};
+use super::referrers::{Referrer, SUBJECT};
 use super::wire::Payload;
 use crate::oci::digest::Digest;
 use crate::oci::manifest::{Document, MANIFEST_BYTES_MAX, Pulled, media};
@@ -80,7 +81,7 @@ impl Repository {
         }
     }
 
-    /// Puts `document` under `key`: a tag, or its own digest.
+    /// Puts `document` under `key`: a tag, or its own digest. One that has a subject is among the subject's referrers afterwards.
     pub async fn put_manifest(&self, key: &str, document: &Document) -> Result<(), RegistryError> {
         check_key(key)?;
         let endpoint = &self.origin;
@@ -101,7 +102,11 @@ impl Repository {
         // 201 by the specification; 200 and 202 are seen.
         let answered = endpoint.host.try_hard(call, &[StatusCode::CREATED, StatusCode::OK, StatusCode::ACCEPTED]).await?;
         match named_digest(&answered) {
-            Some(found) if found != document.digest => Err(RegistryError::OtherDigest { action, found }),
+            Some(found) if found != document.digest => return Err(RegistryError::OtherDigest { action, found }),
+            _ => {}
+        }
+        match Referrer::of(document) {
+            Some(referrer) if !answered.response.headers().contains_key(SUBJECT) => endpoint.add_to_fallback(document, &referrer).await,
             _ => Ok(()),
         }
     }
@@ -191,7 +196,7 @@ fn named_digest(answered: &Answered) -> Option<Digest> {
 }
 
 /// The target of `Link: <…>; rel="next"` (RFC 8288).
-fn next_page(answered: &Answered) -> Option<String> {
+pub(super) fn next_page(answered: &Answered) -> Option<String> {
     answered.response.headers().get_all(LINK).iter().filter_map(|value| value.to_str().ok()).find_map(next_of)
 }
 

@@ -8,12 +8,19 @@
 use reqwest::header::HeaderMap;
 use reqwest::{Method, StatusCode};
 
-use super::client::{Call, Repository};
+use super::client::{Call, Endpoint, Repository};
 use super::error::{Operation, RegistryError};
 use super::session::Session;
 use super::tokens::Scope;
 use super::wire::Payload;
+use crate::fault::Failure as _;
 use crate::oci::digest::Digest;
+
+/// The most repositories that are asked for one blob: each is a round trip, and one that does not have it opens an upload.
+const CANDIDATES_MAX: usize = 3;
+
+/// A smaller blob is sent in the first session that is opened: asking on costs as much.
+const ASK_AGAIN_BYTES_LEAST: u64 = 1 << 20;
 
 /// What came of a mount.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,27 +37,77 @@ impl Repository {
     /// Mounts the blob `digest` from `from_repository` of the same registry. Fails only where the registry cannot be reached
     /// at all: whatever it answers, the blob can still be sent.
     pub async fn mount(&self, digest: Digest, from_repository: &str) -> Result<Mount, RegistryError> {
-        let endpoint = &self.origin;
-        if from_repository == endpoint.repository {
+        if from_repository == self.origin.repository {
             return Ok(Mount::NotPossible);
         }
-        let action = endpoint.action(Operation::MountBlob, &digest.to_string());
-        let mut url = endpoint.url("blobs/uploads/")?;
+        match self.origin.mount(digest, from_repository).await {
+            Err(error) if is_refusal(&error) => Ok(Mount::NotPossible),
+            result => result,
+        }
+    }
+
+    /// Mounts the blob from the first repository that has it: from `source`, then from those where it is known to be. What the registry does not
+    /// confirm is forgotten. Of the sessions that it opens instead one is kept, to be gone on with, and the others are given up.
+    pub async fn mount_from_any(&self, digest: Digest, size_bytes: u64, source: Option<&str>) -> Result<Mount, RegistryError> {
+        let endpoint = &self.origin;
+        let known_blobs = &endpoint.host.known_blobs;
+        let mut candidates: Vec<String> = source.map(str::to_owned).into_iter().collect();
+        candidates.extend(known_blobs.repositories(digest).into_iter().filter(|known| Some(known.as_str()) != source));
+        candidates.retain(|candidate| *candidate != endpoint.repository);
+        let mut opened: Option<Session> = None;
+        for candidate in candidates.iter().take(CANDIDATES_MAX) {
+            let session = match endpoint.mount(digest, candidate).await {
+                Ok(Mount::Mounted) => {
+                    self.remember_blob(digest, size_bytes);
+                    if let Some(session) = opened {
+                        endpoint.cancel(digest, &session).await;
+                    }
+                    return Ok(Mount::Mounted);
+                }
+                Ok(Mount::Session(session)) => Some(session),
+                Ok(Mount::NotPossible) => None,
+                // It is not the repository that is at fault: another one would be asked for as long.
+                Err(error) if is_refusal(&error) && error.fault().is_transient() => break,
+                Err(error) if is_refusal(&error) => None,
+                Err(error) => return Err(error),
+            };
+            known_blobs.forget(digest, candidate);
+            match (session, &opened) {
+                (Some(second), Some(_)) => endpoint.cancel(digest, &second).await,
+                (Some(first), None) => opened = Some(first),
+                (None, _) => {}
+            }
+            if opened.is_some() && size_bytes < ASK_AGAIN_BYTES_LEAST {
+                break;
+            }
+        }
+        Ok(opened.map_or(Mount::NotPossible, Mount::Session))
+    }
+
+    /// Remembers that this repository has a blob, for other repositories to mount it from.
+    pub fn remember_blob(&self, digest: Digest, size_bytes: u64) {
+        self.origin.host.known_blobs.remember(digest, size_bytes, &self.origin.repository);
+    }
+}
+
+impl Endpoint {
+    async fn mount(&self, digest: Digest, from_repository: &str) -> Result<Mount, RegistryError> {
+        let action = self.action(Operation::MountBlob, &digest.to_string());
+        let mut url = self.url("blobs/uploads/")?;
         url.query_pairs_mut().append_pair("mount", &digest.to_string()).append_pair("from", from_repository);
-        let mut scopes = endpoint.scopes();
+        let mut scopes = self.scopes();
         scopes.push(Scope { repository: from_repository.to_owned(), push: false });
         let call = Call { action: &action, method: Method::POST, url, headers: HeaderMap::new(), payload: Payload::Empty, scopes: &scopes };
-        let answered = match endpoint.host.try_hard(call, &[StatusCode::CREATED, StatusCode::ACCEPTED]).await {
-            Ok(answered) => answered,
-            Err(error @ (RegistryError::Refused { .. } | RegistryError::NoToken { .. } | RegistryError::Protocol { .. })) => {
-                tracing::debug!(%action, %error, "no mount");
-                return Ok(Mount::NotPossible);
-            }
-            Err(error) => return Err(error),
-        };
+        let answered = self.host.try_hard(call, &[StatusCode::CREATED, StatusCode::ACCEPTED]).await;
+        let answered = answered.inspect_err(|error| tracing::debug!(%action, %error, "no mount"))?;
         if answered.response.status() == StatusCode::CREATED {
             return Ok(Mount::Mounted);
         }
-        Ok(Session::of(endpoint, &action, &answered, None).map_or(Mount::NotPossible, Mount::Session))
+        Ok(Session::of(self, &action, &answered, None).map_or(Mount::NotPossible, Mount::Session))
     }
+}
+
+/// Whether the registry has answered, and not with a mount.
+fn is_refusal(error: &RegistryError) -> bool {
+    matches!(error, RegistryError::Refused { .. } | RegistryError::NoToken { .. } | RegistryError::Protocol { .. })
 }

@@ -29,6 +29,11 @@ pub struct Session {
 }
 
 impl Session {
+    /// A session of which nothing is known but where it is.
+    pub(super) fn at(url: Url) -> Session {
+        Session { url, chunk_bytes_min: 0, chunk_bytes_max: None }
+    }
+
     /// The session that an answer opens or carries on.
     pub(super) fn of(
         endpoint: &Endpoint,

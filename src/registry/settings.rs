@@ -48,6 +48,10 @@ pub struct HostSettings {
     pub plain_http: Option<bool>,
     /// A PEM file of certificate authorities to trust for this host, beside the usual ones.
     pub ca_file: Option<PathBuf>,
+    /// A PEM file of the certificate, and those above it, that is shown to this host where it asks for one.
+    pub client_certificate_file: Option<PathBuf>,
+    /// A PEM file of the key of that certificate; not set: it is in the same file.
+    pub client_key_file: Option<PathBuf>,
     /// Hosts, each with or without a path prefix, that are asked first when something is pulled, in this order.
     pub mirrors: Vec<String>,
     /// The user name to log in with; wins over the credential files.
@@ -72,6 +76,9 @@ pub struct RegistrySettings {
     pub proxies: Proxies,
     /// The size of a chunk, where a blob has to be pushed in chunks and the registry asks for nothing else.
     pub chunk_bytes: u64,
+    /// The folder in which it is remembered where blobs are and how far uploads are (`memory.rs`); not set: nothing is. It may be
+    /// deleted at any time.
+    pub memory_folder: Option<PathBuf>,
     /// What we call ourselves.
     pub user_agent: String,
     /// How long we wait and how often we try.
@@ -88,6 +95,7 @@ impl Default for RegistrySettings {
             proxies: Proxies::default(),
             // Large enough that the round trips between chunks do not show.
             chunk_bytes: 64 << 20,
+            memory_folder: None,
             user_agent: concat!("lamina/", env!("CARGO_PKG_VERSION")).to_owned(),
             patience: Patience::default(),
         }

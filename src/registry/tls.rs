@@ -8,6 +8,7 @@
 //! webpki refuses to see as servers (`CaUsedAsEndEntity`), so [`Pinned`] takes that one certificate for that one host.
 
 use std::collections::BTreeSet;
+use std::error::Error;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,11 +44,13 @@ pub fn install_provider() {
 
 /// The authorities of a PEM file.
 pub fn authorities_of(path: &Path) -> Result<Authorities, RegistryError> {
-    let failed = |source| RegistryError::CaFile { path: path.to_owned(), source };
-    let pem = std::fs::read(path).map_err(|error| failed(error.into()))?;
-    let authorities: Result<Authorities, _> = CertificateDer::pem_slice_iter(&pem).collect();
-    let authorities = authorities.map_err(|error| failed(error.into()))?;
-    if authorities.is_empty() { Err(failed("there is no certificate in it".into())) } else { Ok(authorities) }
+    certificates_of(path).map_err(|source| RegistryError::CaFile { path: path.to_owned(), source })
+}
+
+/// The certificates of a PEM file, in their order.
+pub fn certificates_of(path: &Path) -> Result<Authorities, Box<dyn Error + Send + Sync>> {
+    let certificates: Authorities = CertificateDer::pem_slice_iter(&std::fs::read(path)?).collect::<Result<_, _>>()?;
+    if certificates.is_empty() { Err("there is no certificate in it".into()) } else { Ok(certificates) }
 }
 
 /// TLS that trusts the bundled roots, `common`, and `own`: those of one host.
@@ -95,8 +98,10 @@ pub fn clients(settings: &RegistrySettings, tls: &ClientConfig, direct: bool) ->
         .flatten()
         .filter_map(|text| Url::parse(text).or_else(|_| Url::parse(&format!("http://{text}"))).ok()?.host_str().map(str::to_owned))
         .collect();
+    let open = builder()?.build().map_err(RegistryError::Client)?;
     Ok(Clients {
-        open: builder()?.build().map_err(RegistryError::Client)?,
+        own: open.clone(),
+        open,
         guarded: builder()?.dns_resolver(Arc::new(PublicOnly { except })).build().map_err(RegistryError::Client)?,
     })
 }

@@ -5,8 +5,8 @@
 //! blob whose connection broke once.
 //!
 //! After a failure that may pass, the registry is asked what it has: the blob itself (the answer to the last request
-//! was lost), a part of it (the upload goes on there), or nothing (it begins again). What must stay true: only the
-//! registry's word moves the offset; a blob is pushed when the registry has taken its digest, and not before; the
+//! was lost), a part of it (the upload goes on there), or nothing (it begins again). The same question begins an upload
+//! that an earlier process has left in the journal. What must stay true: only the registry's word moves the offset; a blob is pushed when the registry has taken its digest, and not before; the
 //! source is opened anew for each piece that is sent, so nothing of it is held in memory.
 
 use std::ops::Range;
@@ -17,6 +17,7 @@ use reqwest::StatusCode;
 
 use super::client::{Endpoint, Repository};
 use super::error::{Action, Operation, RegistryError, Trouble};
+use super::journal::Page;
 use super::retry::Tries;
 use super::session::Session;
 use super::wire::{BodyStream, Payload};
@@ -57,7 +58,13 @@ pub struct Uploaded {
 }
 
 impl Repository {
-    /// Pushes a blob of `size_bytes`, in `session` where one is open already (from a mount).
+    /// The blob is there: what an earlier process left in the journal of its upload goes.
+    pub fn forget_upload(&self, digest: Digest, size_bytes: u64) {
+        self.origin.host.journal.forget(&self.origin.repository, digest, size_bytes);
+    }
+
+    /// Pushes a blob of `size_bytes`: on from where an earlier process was, by the journal and the registry's word; else in `session` where one is
+    /// open already (from a mount), or in a new one.
     pub async fn upload(
         &self,
         digest: Digest,
@@ -67,6 +74,14 @@ impl Repository {
         listener: Listener<'_>,
     ) -> Result<Uploaded, RegistryError> {
         let endpoint = &self.origin;
+        let page = endpoint.host.journal.page(&endpoint.repository, digest, size_bytes);
+        // The address of an upload that is not the registry's own was not written by us.
+        let past = page.past().filter(|(url, _)| endpoint.host.wire.address.owns(url));
+        let resumes = past.is_some();
+        let (session, spare) = match past {
+            Some((url, _)) => (Some(Session::at(url)), session),
+            None => (session, None),
+        };
         let mut upload = Upload {
             endpoint,
             action: endpoint.action(Operation::PushBlob, &digest.to_string()),
@@ -75,6 +90,9 @@ impl Repository {
             source,
             listener,
             session,
+            spare,
+            resumes,
+            page,
             has_bytes: 0,
             furthest_bytes: 0,
             body_bytes: 0,
@@ -86,15 +104,22 @@ impl Repository {
             sent_bytes: AtomicU64::new(0),
         };
         let result = upload.run().await;
-        let sent_bytes = upload.sent_bytes.into_inner();
-        match (result, upload.session) {
-            (Ok(()), _) => Ok(Uploaded { sent_bytes }),
-            (Err(error), Some(session)) if !error.fault().is_transient() => {
-                endpoint.cancel(digest, &session).await;
-                Err(error)
-            }
-            (Err(error), _) => Err(error),
+        let Upload { session, spare, mut page, sent_bytes, .. } = upload;
+        let unused = match &result {
+            Ok(()) => [spare, None],
+            Err(error) if !error.fault().is_transient() => [session, spare],
+            // It may go on later.
+            Err(_) => [None, None],
+        };
+        if result.as_ref().map_or_else(|error| !error.fault().is_transient(), |()| true) {
+            page.end();
         }
+        for session in unused.into_iter().flatten() {
+            endpoint.cancel(digest, &session).await;
+        }
+        result?;
+        self.remember_blob(digest, size_bytes);
+        Ok(Uploaded { sent_bytes: sent_bytes.into_inner() })
     }
 }
 
@@ -106,6 +131,11 @@ struct Upload<'a> {
     source: Source<'a>,
     listener: Listener<'a>,
     session: Option<Session>,
+    /// Another session that is open, for when `session` turns out to be gone.
+    spare: Option<Session>,
+    /// Whether `session` is an earlier process's, and the registry was not asked for it yet.
+    resumes: bool,
+    page: Page,
     /// How many bytes the registry says it has in `session`.
     has_bytes: u64,
     /// The most that it ever had. Only what goes beyond starts the count of tries again, so that a registry that takes all and
@@ -135,11 +165,17 @@ enum Next {
 impl Upload<'_> {
     async fn run(&mut self) -> Result<(), RegistryError> {
         // Whether the registry has to be asked what it has.
-        let mut unsure = false;
+        let mut unsure = self.resumes;
         loop {
             let result = if unsure { self.find_out().await } else { Ok(false) };
             let error = match result {
-                Ok(true) => return Ok(()),
+                Ok(true) => {
+                    // Ours, whose answer was lost, or somebody else's: a session that is left holds bytes that nobody needs.
+                    if let Some(session) = self.session.take() {
+                        self.endpoint.cancel(self.digest, &session).await;
+                    }
+                    return Ok(());
+                }
                 Ok(false) => match self.attempt().await {
                     Ok(()) => return Ok(()),
                     Err(error) => error,
@@ -170,6 +206,7 @@ impl Upload<'_> {
             self.has_bytes = 0;
             self.session.insert(self.endpoint.open_session(&self.action).await?).clone()
         };
+        self.note(&session);
         let body_bytes_max = self.endpoint.host.body_bytes_max.load(Ordering::Relaxed);
         let body_bytes_max = body_bytes_max.min(session.chunk_bytes_max.unwrap_or(u64::MAX));
         if self.has_bytes == 0 && !self.in_chunks && self.size_bytes <= body_bytes_max {
@@ -216,7 +253,7 @@ impl Upload<'_> {
 
     /// Takes the registry's word for what it has after a chunk.
     fn believe(&mut self, session: Session, said_bytes: Option<u64>, sent: &Range<u64>) -> Result<(), RegistryError> {
-        self.session = Some(session);
+        self.session = Some(session.clone());
         // One that says nothing has answered that it took the chunk; the digest is checked in the end.
         let said_bytes = match said_bytes {
             // `0-0` stands for one byte, too.
@@ -226,15 +263,27 @@ impl Upload<'_> {
         };
         if said_bytes > sent.end || said_bytes <= sent.start {
             self.session = None;
+            // ECR takes each chunk, and says the end of the first for all of them (aws/containers-roadmap#2831). Without its word on what it has, chunks are
+            // worth nothing.
+            self.chunks_refused |= said_bytes <= sent.start;
+            self.in_chunks &= !self.chunks_refused;
             let problem = format!("bytes {} to {} were sent, and it says that it has {said_bytes}", sent.start, sent.end);
             return Err(RegistryError::Protocol { action: self.action.clone(), problem });
         }
         self.has_bytes = said_bytes;
+        self.note(&session);
         if said_bytes > self.furthest_bytes {
             self.furthest_bytes = said_bytes;
             self.tries.progress();
         }
         Ok(())
+    }
+
+    /// Writes down what the registry has, for whoever comes after us.
+    fn note(&mut self, session: &Session) {
+        if self.endpoint.host.wire.address.owns(&session.url) {
+            self.page.note(&session.url, self.has_bytes);
+        }
     }
 
     /// What a failure calls for.
@@ -260,7 +309,9 @@ impl Upload<'_> {
                 self.tries.pause(error).map_or(Next::GiveUp, Next::GoOn)
             }
             // A registry that does not do chunks, or none as large as ours (GHCR takes 4 MiB): all in one, then.
-            StatusCode::RANGE_NOT_SATISFIABLE | StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED if self.in_chunks => {
+            StatusCode::RANGE_NOT_SATISFIABLE | StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED | StatusCode::BAD_REQUEST
+                if (self.in_chunks || self.has_bytes > 0) && !answer.has_code("DIGEST_INVALID") =>
+            {
                 self.chunks_refused = true;
                 self.in_chunks = false;
                 self.tries.pause(error).map_or(Next::GiveUp, Next::BeginAgain)
@@ -268,6 +319,8 @@ impl Upload<'_> {
             StatusCode::NOT_FOUND if self.session.is_some() && !answer.has_code("NAME_UNKNOWN") => {
                 self.tries.pause(error).map_or(Next::GiveUp, Next::BeginAgain)
             }
+            // An earlier request of ours, cut off, still holds the session there: what it has is worth waiting for.
+            StatusCode::CONFLICT if lost && self.has_bytes > 0 => self.tries.pause(error).map_or(Next::GiveUp, Next::GoOn),
             // What came was not the blob: spoilt on the way, or else the source is not what it says, and it stays that.
             _ if answer.has_code("DIGEST_INVALID") && !self.digest_refused => {
                 self.digest_refused = true;
@@ -303,12 +356,18 @@ impl Upload<'_> {
             Some((session, has_bytes)) if has_bytes <= self.size_bytes => {
                 self.session = Some(session);
                 self.has_bytes = has_bytes;
+                // A registry that keeps a session and nothing of a body that broke keeps whole chunks.
+                self.in_chunks |= self.resumes && self.size_bytes > self.endpoint.host.chunk_bytes;
+                if let Some(spare) = self.spare.take() {
+                    self.endpoint.cancel(self.digest, &spare).await;
+                }
             }
             _ => {
-                self.session = None;
+                self.session = self.spare.take();
                 self.has_bytes = 0;
             }
         }
+        self.resumes = false;
         (self.listener)(Progress::Sent { bytes: self.has_bytes });
         Ok(false)
     }

@@ -40,7 +40,9 @@ pub struct Wire {
 /// The HTTP clients of one set of certificate authorities; cheap to clone.
 #[derive(Clone)]
 pub struct Clients {
-    /// For the registry itself and for what private registries name.
+    /// For the registry itself: the only one that shows a client certificate, where there is one.
+    pub own: Client,
+    /// For what private registries name.
     pub open: Client,
     /// For what public registries name: resolves to public addresses only.
     pub guarded: Client,
@@ -148,7 +150,10 @@ impl Wire {
 
     /// The client that may go to `url`.
     async fn client_for(&self, action: &Action, url: &Url) -> Result<&Client, RegistryError> {
-        if self.address.owns(url) || *self.private.get_or_init(|| self.address.is_private()).await {
+        if self.address.owns(url) {
+            return Ok(&self.clients.own);
+        }
+        if *self.private.get_or_init(|| self.address.is_private()).await {
             return Ok(&self.clients.open);
         }
         refuse_private_literal(url).map_err(|source| RegistryError::Astray { action: action.clone(), source })?;

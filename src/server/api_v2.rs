@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::app::{Service, Settings};
 use super::paging::Listing;
 use super::refusal::{RefusalV2, RequestError, number};
-use super::{events, graph, upload_v2, view_v2};
+use super::{events, graph, upload_tree, upload_v2, view_v2};
 use crate::catalog::record::{ModelId, VersionId, VersionNumber};
 
 /// The largest JSON document of a request: an application's graph of the most stages is far below it.
@@ -22,11 +22,13 @@ const JSON_BYTES_MAX: usize = 1 << 20;
 
 /// The routes, below `/api/v2`.
 pub fn router(settings: &Settings) -> Router<Service> {
-    let upload = post(upload_v2::upload).layer(DefaultBodyLimit::max(super::upload::body_bytes_max(settings)));
+    let large = || DefaultBodyLimit::max(super::upload::body_bytes_max(settings));
     Router::new()
         .route("/model", get(models))
         .route("/model/{id}", get(model).delete(remove_model))
-        .route("/model/upload", upload)
+        .route("/model/upload", post(upload_v2::upload).layer(large()))
+        .route("/model/upload/tree", post(upload_tree::upload).layer(large()))
+        .route("/model/upload/contents", post(upload_tree::contents).layer(large()))
         .route("/model/version", get(versions))
         .route("/model/version/{name}/{version}", get(version_or_logs))
         .route("/events", get(all_events))

@@ -12,7 +12,7 @@ use bytes::BytesMut;
 use futures_util::{StreamExt, stream};
 
 /// The size of a piece: large enough that handing it to another thread costs nothing beside reading it.
-const PIECE_BYTES: usize = 512 << 10;
+const PIECE_BYTES: usize = 256 << 10;
 /// For how long a client may send nothing at all.
 const IDLE: Duration = Duration::from_mins(2);
 
@@ -58,6 +58,8 @@ impl Pieces {
     /// The next piece; `None` at the end. Where the client stops in the middle, or sends nothing for two minutes, an error comes after
     /// everything that had arrived.
     pub async fn next(&mut self) -> io::Result<Option<Bytes>> {
+        // At once, and not by doubling: what many threads give back in many sizes, the allocator keeps.
+        self.waiting.reserve(2 * PIECE_BYTES);
         while self.waiting.len() < PIECE_BYTES && self.torn.is_none() {
             match tokio::time::timeout(IDLE, self.stream.next()).await {
                 Ok(Some(Ok(bytes))) => self.waiting.extend_from_slice(&bytes),

@@ -1,16 +1,14 @@
 //! An upload: a form whose parts come in any order, read as it arrives.
 //!
 //! The archive goes from the wire through a small channel to the thread that unpacks it; nothing of it is held in memory. The other parts
-//! are short and are. [`receive`] reads a form, [`accept`] makes a version of it; in between, `upload_v1.rs` and `upload_v2.rs`
-//! say what the parts mean.
+//! are short and are; in the place of the archive there may be a list of the files (`upload_tree.rs`). [`receive`] reads a form, `upload_accept.rs` makes a
+//! version of it; in between, `upload_v1.rs`, `upload_v2.rs` and `upload_tree.rs` say what the parts mean.
 //!
 //! What must stay true: until a model has been found valid nothing of it is in the store or the catalog, and what is refused, cut off or
 //! abandoned leaves nothing on disk, whenever that happens: the staging folder belongs to the thread that writes to it.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
-use std::fs::File;
-use std::io::{self, Cursor};
+use std::io;
 use std::time::Duration;
 
 use axum::extract::multipart::{Field, MultipartError};
@@ -20,24 +18,19 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::timeout;
 
 use super::app::{Service, Settings};
-use super::refusal::Refusal;
 use super::upload_body::SharedBody;
 use super::upload_reader::{Chunk, ChunkReader};
-use crate::build::row;
-use crate::catalog::record::{NewLine, Version};
-use crate::contract::gate::{self, Gate, GateError};
 use crate::disk::archive::{self, ArchiveError};
 use crate::disk::ignore_rules::Selected;
 use crate::disk::store::StoreError;
 use crate::disk::store_staging::Staging;
 use crate::fault::{Failure, Fault};
-use crate::model::framework::ReadSeek;
-use crate::model::intake::{self, Given, Model};
-use crate::model::runtime::RuntimeList;
-use crate::oci::layer::Content;
+use crate::model::listing::{ListingError, Reader};
 
 /// The part with the archive.
 const PAYLOAD: &str = "payload";
+/// The part with the list of the files.
+const TREE: &str = "tree";
 /// The most parts of a form. The ancestor's largest had six.
 const PARTS_MAX: usize = 32;
 /// Chunks between the wire and the disk; each is a read of the socket, so about a megabyte at most.
@@ -52,11 +45,31 @@ pub struct Part {
     pub bytes: Vec<u8>,
 }
 
-/// An archive that has been unpacked.
+/// What an upload's files come as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Files {
+    /// An archive.
+    Archive,
+    /// A list of files that are in the store, or will be.
+    Listing,
+}
+
+impl Files {
+    /// The part that has them.
+    fn part(self) -> &'static str {
+        match self {
+            Files::Archive => PAYLOAD,
+            Files::Listing => TREE,
+        }
+    }
+}
+
+/// An archive that has been unpacked, or a list that has been read.
 pub struct Payload {
-    selected: Selected,
-    /// Holds the files until they are in the store.
-    staging: Staging,
+    /// The files.
+    pub selected: Selected,
+    /// Holds the files until they are in the store, and what is there already from being collected.
+    pub staging: Staging,
 }
 
 /// A form that has been read.
@@ -64,7 +77,8 @@ pub struct Form {
     parts: BTreeMap<String, Part>,
     /// The archive.
     pub payload: Payload,
-    _permit: OwnedSemaphorePermit,
+    /// Held until the upload is over.
+    pub permit: OwnedSemaphorePermit,
 }
 
 /// A short part that a form may have.
@@ -88,6 +102,9 @@ pub enum UploadError {
     /// The form is torn, or the sender stopped.
     #[error("the upload cannot be read on")]
     Torn(#[source] MultipartError),
+    /// The sender of an archive without a form stopped.
+    #[error("the upload was cut off")]
+    Cut(#[source] io::Error),
     /// The sender is silent.
     #[error("the upload stood still for {idle_s} seconds")]
     Idle {
@@ -114,15 +131,18 @@ pub enum UploadError {
     /// A part comes twice.
     #[error("the part `{0}` is in the form twice")]
     Twice(String),
-    /// There is no archive.
-    #[error("the part `{PAYLOAD}` with the archive is missing")]
-    NoPayload,
+    /// There are no files.
+    #[error("the part `{}` is missing", .0.part())]
+    NoFiles(Files),
     /// A part that has to be text is not.
     #[error("the part `{0}` is not UTF-8 text")]
     NotText(&'static str),
     /// The archive is not a model's.
     #[error(transparent)]
     Archive(#[from] ArchiveError),
+    /// The list is not a model's.
+    #[error(transparent)]
+    Listing(#[from] ListingError),
     /// The disk.
     #[error("cannot make a folder to unpack into")]
     Staging(#[source] StoreError),
@@ -134,34 +154,12 @@ pub enum UploadError {
     Closed,
 }
 
-/// The contract has changes that the uploader asked not to let through.
-#[derive(Debug, thiserror::Error)]
-#[error("the model is refused: against version {version} of `{model}`")]
-pub struct GateRefusal {
-    /// The model.
-    model: String,
-    /// The version that its callers use.
-    version: i64,
-    /// The changes.
-    #[source]
-    source: GateError,
-}
-
-impl Failure for GateRefusal {
-    fn fault(&self) -> Fault {
-        self.source.fault()
-    }
-
-    fn remedy(&self) -> Option<String> {
-        self.source.remedy()
-    }
-}
-
 impl Failure for UploadError {
     fn fault(&self) -> Fault {
         match self {
             UploadError::TooLarge { .. } | UploadError::PartTooLarge { .. } => Fault::TooLarge,
             UploadError::Archive(error) => error.fault(),
+            UploadError::Listing(error) => error.fault(),
             UploadError::Staging(error) => error.fault(),
             UploadError::Stopped(_) | UploadError::Closed => Fault::Ours,
             _ => Fault::Invalid,
@@ -171,7 +169,7 @@ impl Failure for UploadError {
     fn remedy(&self) -> Option<String> {
         match self {
             UploadError::Archive(error) => error.remedy(),
-            UploadError::NoPayload => Some(format!("send the model's tar.gz as the part `{PAYLOAD}`")),
+            UploadError::NoFiles(Files::Archive) => Some(format!("send the model's tar.gz as the part `{PAYLOAD}`")),
             UploadError::LocalRuntime(_) => Some("name a known runtime or one in a registry, `host/repository:tag`".to_owned()),
             UploadError::NoForm(_) => Some("send `multipart/form-data`".to_owned()),
             _ => None,
@@ -184,18 +182,18 @@ pub fn body_bytes_max(settings: &Settings) -> usize {
     usize::try_from(settings.upload_bytes_max).unwrap_or(usize::MAX)
 }
 
-/// Reads a form with an archive and the `known` short parts. Others are read over.
-pub async fn receive(service: &Service, request: Request, known: &[Known]) -> Result<Form, UploadError> {
+/// Reads a form with `files` and the `known` short parts. Others are read over.
+pub async fn receive(service: &Service, request: Request, known: &[Known], files: Files) -> Result<Form, UploadError> {
     let (head, body) = request.into_parts();
     let body = SharedBody::new(body);
-    let received = read_form(service, Request::from_parts(head, body.body()), known).await;
+    let received = read_form(service, Request::from_parts(head, body.body()), known, files).await;
     if received.as_ref().is_err_and(|error| !matches!(error, UploadError::Idle { .. })) {
         body.read_over().await;
     }
     received
 }
 
-async fn read_form(service: &Service, request: Request, known: &[Known]) -> Result<Form, UploadError> {
+async fn read_form(service: &Service, request: Request, known: &[Known], files: Files) -> Result<Form, UploadError> {
     let bytes_max = service.settings.upload_bytes_max;
     let length = request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     if length.is_some_and(|length| length > bytes_max) {
@@ -203,11 +201,16 @@ async fn read_form(service: &Service, request: Request, known: &[Known]) -> Resu
     }
     let permit = service.uploads.clone().acquire_owned().await.map_err(|_| UploadError::Closed)?;
     let mut form = Multipart::from_request(request, &()).await.map_err(|rejection| UploadError::NoForm(rejection.body_text()))?;
-    let (parts, payload) = read_parts(service, &mut form, known).await?;
-    Ok(Form { parts, payload, _permit: permit })
+    let (parts, payload) = read_parts(service, &mut form, known, files).await?;
+    Ok(Form { parts, payload, permit })
 }
 
-async fn read_parts(service: &Service, form: &mut Multipart, known: &[Known]) -> Result<(BTreeMap<String, Part>, Payload), UploadError> {
+async fn read_parts(
+    service: &Service,
+    form: &mut Multipart,
+    known: &[Known],
+    files: Files,
+) -> Result<(BTreeMap<String, Part>, Payload), UploadError> {
     let (mut parts, mut payload) = (BTreeMap::new(), None);
     for count in 0.. {
         let Some(mut field) = in_time(service, form.next_field()).await? else { break };
@@ -215,11 +218,14 @@ async fn read_parts(service: &Service, form: &mut Multipart, known: &[Known]) ->
             return Err(UploadError::Parts);
         }
         let name = field.name().unwrap_or_default().chars().take(100).collect::<String>();
-        if name == PAYLOAD {
+        if name == files.part() {
             if payload.is_some() {
                 return Err(UploadError::Twice(name));
             }
-            payload = Some(unpack(service, field).await?);
+            payload = Some(match files {
+                Files::Archive => unpack(service, field).await?,
+                Files::Listing => read_list(service, field).await?,
+            });
         } else if let Some(known) = known.iter().find(|known| known.name == name) {
             let part = short(service, &mut field, *known).await?;
             if parts.insert(name.clone(), part).is_some() {
@@ -227,7 +233,7 @@ async fn read_parts(service: &Service, form: &mut Multipart, known: &[Known]) ->
             }
         }
     }
-    Ok((parts, payload.ok_or(UploadError::NoPayload)?))
+    Ok((parts, payload.ok_or(UploadError::NoFiles(files))?))
 }
 
 async fn in_time<T>(service: &Service, reading: impl Future<Output = Result<T, MultipartError>>) -> Result<T, UploadError> {
@@ -265,6 +271,17 @@ async fn unpack(service: &Service, field: Field<'_>) -> Result<Payload, UploadEr
     sent.and(unpacked)
 }
 
+async fn read_list(service: &Service, mut field: Field<'_>) -> Result<Payload, UploadError> {
+    let store = service.store.clone();
+    let staging = tokio::task::spawn_blocking(move || store.staging()).await.map_err(UploadError::Stopped)?;
+    let staging = staging.map_err(UploadError::Staging)?;
+    let mut reader = Reader::new(service.settings.limits);
+    while let Some(bytes) = in_time(service, field.chunk()).await? {
+        reader.feed(&bytes)?;
+    }
+    Ok(Payload { selected: Selected { tree: reader.finish()?, left_out: Vec::new() }, staging })
+}
+
 /// Hands the field's bytes to the reader, until it has them all or wants no more.
 async fn send(service: &Service, mut field: Field<'_>, sender: mpsc::Sender<Chunk>) -> Result<(), UploadError> {
     while let Some(bytes) = in_time(service, field.chunk()).await? {
@@ -288,89 +305,4 @@ impl Form {
         let text = std::str::from_utf8(&part.bytes).map_err(|_| UploadError::NotText(name))?;
         Ok(Some(text.to_owned()).filter(|text| !text.is_empty()))
     }
-}
-
-/// What an upload says beside the model.
-pub struct Accepted {
-    /// The user's own keys and values.
-    pub metadata: BTreeMap<String, String>,
-    /// For the build's log.
-    pub notes: Vec<NewLine>,
-    /// Which changes of the contract are refused.
-    pub gate: Gate,
-}
-
-/// Checks the model of a form, moves its files into the store and makes its version.
-pub async fn accept(service: &Service, form: Form, given: Given, accepted: Accepted) -> Result<Version, Refusal> {
-    let Form { payload: Payload { selected, staging }, _permit, .. } = form;
-    let left_out = selected.left_out.clone();
-    let model = match check(service, selected, given, accepted.gate).await {
-        Ok(model) => model,
-        Err(refusal) => {
-            // What is refused is gone before the answer; removing many files is no work for a thread that others wait for.
-            tokio::task::spawn_blocking(move || drop(staging)).await.map_err(UploadError::Stopped)?;
-            return Err(refusal);
-        }
-    };
-    let store = service.store.clone();
-    let keeping = tokio::task::spawn_blocking(move || -> Result<_, Refusal> {
-        let payload = store.adopt(&model.payload)?;
-        let tree_digest = store.put_tree(&payload)?;
-        let count = payload.files().count();
-        let noun = if count == 1 { "file" } else { "files" };
-        let mut log = vec![NewLine::info(format!("uploaded: {count} {noun}, {} bytes", payload.size_bytes()))];
-        if !left_out.is_empty() {
-            log.push(NewLine::info(format!("left out by rule: {}", shown(&left_out))));
-        }
-        log.extend(accepted.notes);
-        Ok((row::new_version(&model, tree_digest, accepted.metadata, log)?, staging))
-    });
-    // While the staging folder is there nothing that the upload put into the store, or found there, is collected.
-    let (new, staging) = keeping.await.map_err(UploadError::Stopped)??;
-    let created = service.catalog.create_version(new).await;
-    tokio::task::spawn_blocking(move || drop(staging)).await.map_err(UploadError::Stopped)?;
-    let version = created?;
-    tracing::info!(model = version.model, version = version.number.0, build.id = version.build.0, "uploaded");
-    Ok(version)
-}
-
-/// Reads the model and refuses what is not valid, not allowed or not let through.
-async fn check(service: &Service, selected: Selected, given: Given, gate: Gate) -> Result<Model, Refusal> {
-    let model =
-        tokio::task::spawn_blocking(move || intake::intake(&selected.tree, &given, &open)).await.map_err(UploadError::Stopped)??;
-    if let Some(runtime) = model.runtime.as_deref().filter(|runtime| !RuntimeList::compiled_in().is_remote(runtime)) {
-        return Err(UploadError::LocalRuntime(runtime.to_owned()).into());
-    }
-    pass(service, &model, gate).await?;
-    Ok(model)
-}
-
-/// Compares the contract with that of the model's last finished version, where the upload asks for it. The first version of a model has nothing
-/// to be compared with; a version without a contract promised nothing.
-async fn pass(service: &Service, model: &Model, gate: Gate) -> Result<(), Refusal> {
-    if gate == Gate::None {
-        return Ok(());
-    }
-    let Some(last) = service.catalog.last_finished(model.name.as_str()).await? else { return Ok(()) };
-    let Some(old) = row::contract_of(&last)? else { return Ok(()) };
-    let new = model.contract.as_ref().map(|found| found.contract.clone()).unwrap_or_default();
-    gate::gate(&old, &new, gate).map_err(|source| GateRefusal { model: last.model.clone(), version: last.number.0, source })?;
-    Ok(())
-}
-
-fn open(content: &Content) -> io::Result<Box<dyn ReadSeek>> {
-    Ok(match content {
-        Content::Inline(bytes) => Box::new(Cursor::new(bytes.clone())),
-        Content::Local(file) => Box::new(File::open(&file.path)?),
-    })
-}
-
-/// The first few of many names.
-fn shown(names: &[crate::oci::path::TreePath]) -> String {
-    const SHOWN: usize = 10;
-    let mut text = names.iter().take(SHOWN).map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    if names.len() > SHOWN {
-        let _ = write!(text, " and {} more", names.len() - SHOWN);
-    }
-    text
 }

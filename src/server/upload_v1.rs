@@ -12,7 +12,8 @@ use serde_json::Value;
 
 use super::app::Service;
 use super::refusal::RefusalV1;
-use super::upload::{self, Accepted, Known};
+use super::upload::{self, Files, Known};
+use super::upload_accept::{Accepted, accept};
 use super::view_v1;
 use crate::contract::gate::Gate;
 use crate::contract::wire::CONTRACT_BYTES_MAX;
@@ -28,7 +29,7 @@ const PARTS: [Known; 4] = [
 
 /// Takes an upload.
 pub async fn upload(State(service): State<Service>, request: Request) -> Result<Json<Value>, RefusalV1> {
-    let form = upload::receive(&service, request, &PARTS).await?;
+    let form = upload::receive(&service, request, &PARTS, Files::Archive).await?;
     let given = Given {
         name: form.text("model_name")?,
         model_type: form.text("model_type")?,
@@ -38,7 +39,7 @@ pub async fn upload(State(service): State<Service>, request: Request) -> Result<
         ..Given::default()
     };
     let accepted = Accepted { metadata: BTreeMap::new(), notes: Vec::new(), gate: Gate::None };
-    let version = upload::accept(&service, form, given, accepted).await.map_err(RefusalV1)?;
+    let version = accept(&service, form, given, accepted).await.map_err(RefusalV1)?;
     let model = service.catalog.model_by_id(version.model_id).await?;
     Ok(Json(view_v1::build(&model, &version)))
 }

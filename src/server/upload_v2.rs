@@ -15,7 +15,8 @@ use super::app::Service;
 use super::paging::Listing;
 use super::refusal::{RefusalV2, RequestError};
 use super::signature_json;
-use super::upload::{self, Accepted, Known};
+use super::upload::{self, Files, Form, Known};
+use super::upload_accept::{Accepted, accept};
 use super::view_v2;
 use crate::catalog::record::NewLine;
 use crate::contract::contract::Contract;
@@ -23,7 +24,8 @@ use crate::contract::gate::Gate;
 use crate::contract::wire::{self, CONTRACT_BYTES_MAX, Dialect};
 use crate::model::intake::Given;
 
-const PARTS: [Known; 2] = [Known { name: "metadata", bytes_max: 1 << 20 }, Known { name: "contract", bytes_max: CONTRACT_BYTES_MAX }];
+/// The short parts.
+pub const PARTS: [Known; 2] = [Known { name: "metadata", bytes_max: 1 << 20 }, Known { name: "contract", bytes_max: CONTRACT_BYTES_MAX }];
 
 /// The metadata. Both spellings of a member are some release's.
 #[derive(Debug, Default, Deserialize)]
@@ -54,7 +56,14 @@ struct Said {
 
 /// Takes an upload.
 pub async fn upload(State(service): State<Service>, Query(listing): Query<Listing>, request: Request) -> Result<Json<Value>, RefusalV2> {
-    let form = upload::receive(&service, request, &PARTS).await?;
+    let form = upload::receive(&service, request, &PARTS, Files::Archive).await?;
+    let (given, accepted) = meant(&form)?;
+    let version = accept(&service, form, given, accepted).await.map_err(RefusalV2)?;
+    Ok(Json(if listing.is_ours() { view_v2::ours(&version) } else { view_v2::version(&version) }))
+}
+
+/// What a form says beside its files.
+pub fn meant(form: &Form) -> Result<(Given, Accepted), RefusalV2> {
     let said: Said = match form.part("metadata") {
         Some(part) => serde_json::from_slice(&part.bytes).map_err(|source| RequestError::Json { what: "the part `metadata`", source })?,
         None => Said::default(),
@@ -71,6 +80,9 @@ pub async fn upload(State(service): State<Service>, Query(listing): Query<Listin
         Some(part) => Some((part.file_name.clone().unwrap_or_else(|| "contract.protobin".to_owned()), part.bytes.clone())),
         None => contract(&said)?,
     };
+    let ignored = said.rest.iter().filter(|(_, value)| !value.is_null());
+    let notes = ignored.map(|(name, _)| NewLine::warning(format!("`{name}` in the upload's metadata means nothing here and is ignored")));
+    let notes = notes.collect();
     let given = Given {
         name: said.name,
         model_type: said.model_type,
@@ -82,11 +94,7 @@ pub async fn upload(State(service): State<Service>, Query(listing): Query<Listin
         ..Given::default()
     };
     let gate: Gate = said.gate.as_deref().map(str::parse).transpose()?.unwrap_or_default();
-    let ignored = said.rest.iter().filter(|(_, value)| !value.is_null());
-    let notes = ignored.map(|(name, _)| NewLine::warning(format!("`{name}` in the upload's metadata means nothing here and is ignored")));
-    let accepted = Accepted { metadata: said.metadata.unwrap_or_default(), notes: notes.collect(), gate };
-    let version = upload::accept(&service, form, given, accepted).await.map_err(RefusalV2)?;
-    Ok(Json(if listing.is_ours() { view_v2::ours(&version) } else { view_v2::version(&version) }))
+    Ok((given, Accepted { metadata: said.metadata.unwrap_or_default(), notes, gate }))
 }
 
 /// `"name:tag"`, or the ancestor's object.

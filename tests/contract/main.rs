@@ -11,6 +11,7 @@ mod foreign_models;
 mod fuzz_corpus;
 mod given;
 mod golden;
+mod golden_bytes;
 mod inline;
 mod keras_limits;
 mod keras_models;

@@ -5,6 +5,7 @@
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -152,8 +153,11 @@ async fn slow_a_large_upload_is_written_once_and_sent_on_in_64_mib() {
     if written > 0 {
         assert!((MODEL_BYTES..MODEL_BYTES + SERVICE_WRITES_BYTES_MAX).contains(&written), "{written} bytes written for {MODEL_BYTES}");
     }
-    // Once, as content: the layers exist as recipes, and nothing is left of the way in.
-    let kept: Vec<(String, u64)> = listing(&data).into_iter().filter(|(_, size_bytes)| *size_bytes >= 1 << 20).collect();
+    // Once, as content: the layers exist as recipes, and nothing is left of the way in but the name that each file had as a blob.
+    let kept = listing(&data).into_iter().filter(|(_, size_bytes)| *size_bytes >= 1 << 20);
+    let (blobs, kept): (Vec<(String, u64)>, Vec<_>) = kept.partition(|(name, _)| name.starts_with("blobs/"));
+    let identity = |name: &str| fs::metadata(data.join(name)).unwrap().ino();
+    assert!(blobs.iter().all(|(name, _)| identity(name) == identity(&name.replace("blobs/", "content/"))), "{blobs:?}");
     assert_eq!(kept.len(), FILES, "{kept:?}");
     assert!(kept.iter().all(|(name, size_bytes)| name.starts_with("content/") && *size_bytes == FILE_BYTES), "{kept:?}");
     assert_eq!(fs::read_dir(data.join("uploads")).unwrap().count(), 0);

@@ -51,7 +51,9 @@ async fn assert_all_is_well(service: &Serve, uploads: &Path, host: &str) -> Vec<
         let (digest, _) = whole_image(host, "m", &version["version"].to_string()).await;
         assert_eq!(version["digest"], digest.to_string());
     }
-    let left: Vec<_> = fs::read_dir(uploads).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let mut left: Vec<_> = fs::read_dir(uploads).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    // A session that broke off stays for its client to go on with, until it has rested for a day (`garbage_service.rs`).
+    left.retain(|name| !name.starts_with("session-"));
     assert!(left.is_empty(), "left in uploads: {left:?}");
     versions
 }

@@ -4,10 +4,7 @@
 //! so each test waits for the file system's clock first.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::time::Duration;
+use std::path::PathBuf;
 
 use serde_json::Value;
 
@@ -37,33 +34,12 @@ impl Bench {
         let tap = WireTap::before(registry.address()).await;
         bases::push(&format!("{}/serving-runtime-python:3.11", registry.address()), &[Base::new("amd64", &[Packed::Plain])]);
         let bench = Bench { home: Home::new(), folder, _registry: registry, tap };
-        bench.settle();
+        models::settle(&bench.model());
         bench
     }
 
     fn model(&self) -> PathBuf {
         self.folder.path().join("model")
-    }
-
-    /// Waits until all that is there has been left alone for as long as the cache asks, by the clock of the file system.
-    fn settle(&self) {
-        let changed = |path: &Path| fs::metadata(path).map(|metadata| metadata.ctime()).unwrap();
-        loop {
-            let probe = tempfile::NamedTempFile::new_in(self.folder.path()).unwrap();
-            let now_s = changed(probe.path());
-            let mut paths = vec![self.model()];
-            let mut youngest_s = 0;
-            while let Some(path) = paths.pop() {
-                if path.is_dir() {
-                    paths.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
-                }
-                youngest_s = youngest_s.max(changed(&path));
-            }
-            if now_s > youngest_s + 3 {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(200));
-        }
     }
 
     fn words(&self, tag: &str) -> Vec<String> {
@@ -75,24 +51,7 @@ impl Bench {
 
     /// Builds and pushes under `strace`: what `hs` printed, and which files of the model it opened.
     fn traced(&self, tag: &str, more: &[&str]) -> (Value, Vec<String>) {
-        let trace = self.folder.path().join("trace");
-        let plain = self.home.command();
-        let mut command = Command::new("strace");
-        command.args(["-f", "-qq", "-e", "trace=open,openat,openat2", "-o", trace.to_str().unwrap()]).arg(plain.get_program());
-        command.args(["--output", "json"]).args(self.words(tag)).args(more).env_clear();
-        command.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
-        let output = command.output().unwrap();
-        assert!(output.status.success(), "{output:?}");
-        let text = fs::read_to_string(&trace).unwrap();
-        let root = format!("{}/", self.model().display());
-        let mut opened: Vec<String> = text
-            .lines()
-            .filter(|line| !line.contains("O_DIRECTORY"))
-            .filter_map(|line| Some(line.split_once(&root)?.1.split_once('"')?.0.to_owned()))
-            .collect();
-        opened.sort();
-        opened.dedup();
-        (serde_json::from_slice(&output.stdout).unwrap(), opened)
+        self.home.traced(&self.model(), self.words(tag).iter().map(String::as_str).chain(more.iter().copied()))
     }
 }
 

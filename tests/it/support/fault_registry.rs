@@ -10,8 +10,8 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
-use axum::http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, LOCATION, RANGE};
-use axum::http::{HeaderName, Method, StatusCode};
+use axum::http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, LOCATION, RANGE, WARNING};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
 use axum::response::Response;
 use lamina::oci::digest::Digest;
 use tokio::net::TcpListener;
@@ -45,6 +45,16 @@ pub struct Faults {
     pub body_bytes_max: Option<u64>,
     /// The most bytes of a chunk (416, as GHCR answers).
     pub chunk_bytes_max: Option<u64>,
+    /// Chunks are refused with this status.
+    pub no_chunks: Option<u16>,
+    /// With what a chunk is answered; 202 where not set (ECR: 201).
+    pub chunk_status: Option<u16>,
+    /// Ranges stand still after the first chunk, as ECR's do (aws/containers-roadmap#2831).
+    pub stuck_ranges: bool,
+    /// Mounts that name no repository are refused, as Quay does.
+    pub mount_needs_from: bool,
+    /// What came of a body that broke is kept, as the specification allows; docker-registry forgets the session instead.
+    pub keeps_partial: bool,
     /// Half of each chunk is taken, and the range says so.
     pub half_chunks: bool,
     /// Ranges of uploads say that there is more than there is.
@@ -59,6 +69,8 @@ pub struct Faults {
     pub nameless_manifests: bool,
     /// What PUT calls a manifest.
     pub manifest_named: Option<Digest>,
+    /// `Warning` headers of each answer.
+    pub warnings: Vec<&'static str>,
     /// How many tags a page has.
     pub tags_per_page: Option<usize>,
 }
@@ -135,7 +147,7 @@ impl FaultRegistry {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let kept = Arc::new(Mutex::new(Kept { faults, address, ..Kept::default() }));
-        let router = Router::new().fallback(answer).with_state(kept.clone());
+        let router = Router::new().fallback(warned).with_state(kept.clone());
         let task = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
         FaultRegistry { kept, task }
     }
@@ -178,6 +190,15 @@ impl Drop for FaultRegistry {
     fn drop(&mut self) {
         self.task.abort();
     }
+}
+
+async fn warned(state: State<Shared>, request: Request) -> Response {
+    let warnings = state.lock().unwrap().faults.warnings.clone();
+    let mut response = answer(state, request).await;
+    for warning in warnings {
+        response.headers_mut().append(WARNING, HeaderValue::from_static(warning));
+    }
+    response
 }
 
 async fn answer(State(shared): State<Shared>, request: Request) -> Response {

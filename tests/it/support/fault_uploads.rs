@@ -1,13 +1,17 @@
 //! The uploads of [`super::fault_registry`]: sessions, chunks, commits, mounts, and what goes wrong with them.
 
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::extract::Request;
 use axum::http::header::{CONTENT_RANGE, LOCATION, RANGE};
 use axum::http::{Method, StatusCode};
 use axum::response::Response;
+use futures_util::StreamExt as _;
 use lamina::oci::digest::Digest;
 
 use super::fault_registry::{Kept, Shared, refuse};
+
+/// Where the range stands still; the size of the tests' chunks.
+const CHUNK_OF_ECR: usize = 1_000_000;
 
 /// One request to `blobs/uploads/` or to `blobs/uploads/ID`.
 pub async fn upload(shared: &Shared, method: Method, repository: &str, id: &str, request: Request) -> Response {
@@ -33,6 +37,7 @@ pub async fn upload(shared: &Shared, method: Method, repository: &str, id: &str,
 }
 
 fn begin(kept: &mut Kept, repository: &str, mount: Option<String>, from: Option<String>) -> Response {
+    let named = mount.is_some() && from.is_none();
     if let (Some(digest), Some(from)) = (mount, from) {
         let source = kept.blobs.get(&(from, digest.clone())).cloned();
         match (kept.faults.mount_status, source) {
@@ -43,6 +48,9 @@ fn begin(kept: &mut Kept, repository: &str, mount: Option<String>, from: Option<
             (None | Some(201 | 202), _) => {}
             (Some(status), _) => return refuse(status, "UNSUPPORTED"),
         }
+    }
+    if kept.faults.mount_needs_from && named {
+        return refuse(400, "UNSUPPORTED");
     }
     kept.uploads_named += 1;
     let id = format!("u{}", kept.uploads_named);
@@ -65,8 +73,11 @@ fn answered(kept: &Kept, repository: &str, id: &str, status: StatusCode) -> Resp
 async fn chunk(shared: &Shared, repository: &str, id: &str, request: Request) -> Response {
     let range = request.headers().get(CONTENT_RANGE).unwrap().to_str().unwrap().to_owned();
     let first: usize = range.split_once('-').unwrap().0.parse().unwrap();
-    let Ok(bytes) = to_bytes(request.into_body(), usize::MAX).await else { return refuse(400, "BLOB_UPLOAD_INVALID") };
+    let Ok(bytes) = body_of(shared, id, first, request).await else { return refuse(400, "BLOB_UPLOAD_INVALID") };
     let mut kept = shared.lock().unwrap();
+    if let Some(status) = kept.faults.no_chunks {
+        return refuse(status, "UNSUPPORTED");
+    }
     let too_large = kept.faults.chunk_bytes_max.is_some_and(|most| bytes.len() as u64 > most);
     let half = kept.faults.half_chunks;
     let Some(upload) = kept.uploads.get_mut(id) else { return refuse(404, "BLOB_UPLOAD_UNKNOWN") };
@@ -76,11 +87,37 @@ async fn chunk(shared: &Shared, repository: &str, id: &str, request: Request) ->
         return response.body(Body::empty()).unwrap();
     }
     upload.extend_from_slice(if half { &bytes[..bytes.len().div_ceil(2)] } else { &bytes });
-    answered(&kept, repository, id, StatusCode::ACCEPTED)
+    let status = kept.faults.chunk_status.map_or(StatusCode::ACCEPTED, |status| StatusCode::from_u16(status).unwrap());
+    let mut response = answered(&kept, repository, id, status);
+    if kept.faults.stuck_ranges && first > 0 {
+        response.headers_mut().insert(RANGE, format!("0-{}", first.min(CHUNK_OF_ECR) - 1).parse().unwrap());
+    }
+    response
+}
+
+/// The body of a request to an upload; what came of one that breaks is put into the upload where the registry keeps that.
+async fn body_of(shared: &Shared, id: &str, first: usize, request: Request) -> Result<Vec<u8>, axum::Error> {
+    let mut bytes = Vec::new();
+    let mut pieces = request.into_body().into_data_stream();
+    while let Some(piece) = pieces.next().await {
+        match piece {
+            Ok(piece) => bytes.extend_from_slice(&piece),
+            Err(error) => {
+                let mut kept = shared.lock().unwrap();
+                let keeps = kept.faults.keeps_partial;
+                if let Some(upload) = kept.uploads.get_mut(id).filter(|upload| keeps && upload.len() == first) {
+                    upload.append(&mut bytes);
+                }
+                return Err(error);
+            }
+        }
+    }
+    Ok(bytes)
 }
 
 async fn commit(shared: &Shared, repository: &str, id: &str, digest: String, request: Request) -> Response {
-    let Ok(bytes) = to_bytes(request.into_body(), usize::MAX).await else { return refuse(400, "BLOB_UPLOAD_INVALID") };
+    let begun = shared.lock().unwrap().uploads.get(id).map_or(0, Vec::len);
+    let Ok(bytes) = body_of(shared, id, begun, request).await else { return refuse(400, "BLOB_UPLOAD_INVALID") };
     let delay = shared.lock().unwrap().faults.commit_delay;
     tokio::time::sleep(delay).await;
     let mut kept = shared.lock().unwrap();

@@ -74,6 +74,27 @@ impl Home {
     }
 }
 
+impl Home {
+    /// The same under `strace`; also tells which files below `root` were opened.
+    pub fn traced(&self, root: &Path, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> (serde_json::Value, Vec<String>) {
+        let trace = self.path().join("trace");
+        let plain = self.command();
+        let mut command = Command::new("strace");
+        command.args(["-f", "-qq", "-e", "trace=open,openat,openat2", "-o", trace.to_str().unwrap()]).arg(plain.get_program());
+        command.args(["--output", "json"]).args(arguments).env_clear();
+        command.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        let ran = Ran::of(command.output().expect("these tests need Debian's package strace"));
+        assert_eq!(ran.code, 0, "{ran:#?}");
+        let text = std::fs::read_to_string(&trace).unwrap();
+        let root = format!("{}/", root.display());
+        let lines = text.lines().filter(|line| !line.contains("O_DIRECTORY"));
+        let mut opened: Vec<String> = lines.filter_map(|line| Some(line.split_once(&root)?.1.split_once('"')?.0.to_owned())).collect();
+        opened.sort();
+        opened.dedup();
+        (serde_json::from_str(&ran.stdout).unwrap(), opened)
+    }
+}
+
 impl Ran {
     fn of(output: Output) -> Ran {
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();

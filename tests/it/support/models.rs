@@ -1,8 +1,9 @@
 //! Model folders that a test makes: the same bytes each time, with everything that a folder can have.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
+use std::time::Duration;
 
 use super::client::noise;
 
@@ -29,6 +30,27 @@ pub fn write(folder: &Path, files: &[File], empty_folders: &[&str]) {
         fs::write(&path, bytes).unwrap();
         let mode = if *executable { 0o755 } else { 0o644 };
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+}
+
+/// Waits until all that is in `folder` has been left alone for as long as caches ask, by the clock of the file system.
+pub fn settle(folder: &Path) {
+    let changed = |path: &Path| fs::metadata(path).map(|metadata| metadata.ctime()).unwrap();
+    loop {
+        let probe = tempfile::NamedTempFile::new_in(folder.parent().unwrap()).unwrap();
+        let now_s = changed(probe.path());
+        let mut paths = vec![folder.to_owned()];
+        let mut youngest_s = 0;
+        while let Some(path) = paths.pop() {
+            if path.is_dir() {
+                paths.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+            }
+            youngest_s = youngest_s.max(changed(&path));
+        }
+        if now_s > youngest_s + 3 {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(200));
     }
 }
 

@@ -1,4 +1,4 @@
-//! A tap on the wire between a client and a server: it counts requests and their bytes, and can cut the line.
+//! A tap on the wire between a client and a server: it counts requests and their bytes, can cut the line, hold it, and lead a request elsewhere.
 //!
 //! It passes on what comes, byte for byte. On the client's side it reads along as far as HTTP/1.1 with `Content-Length`
 //! goes, which is all that our client sends.
@@ -38,6 +38,10 @@ struct Shared {
     /// The same for what comes back, heads included.
     cuts_down: Mutex<Vec<u64>>,
     down_bytes: AtomicU64,
+    /// Bodies are passed on up to so many bytes and no further.
+    held: Mutex<Option<u64>>,
+    /// The beginning of a target, and what is put in its place.
+    led: Mutex<Option<(String, String)>>,
 }
 
 impl WireTap {
@@ -96,6 +100,21 @@ impl WireTap {
     /// Cuts the line in the next body that has more than `bytes`, after these; once for each call.
     pub fn cut_body_after(&self, bytes: u64) {
         self.shared.cuts_up.lock().unwrap().push(bytes);
+    }
+
+    /// Passes no more than `bytes` of any body on, until [`WireTap::release`].
+    pub fn hold_bodies_after(&self, bytes: u64) {
+        *self.shared.held.lock().unwrap() = Some(bytes);
+    }
+
+    /// Passes bodies on again.
+    pub fn release(&self) {
+        *self.shared.held.lock().unwrap() = None;
+    }
+
+    /// Puts `to` in the place of `from` where a request's target begins with it.
+    pub fn lead(&self, from: &str, to: &str) {
+        *self.shared.led.lock().unwrap() = Some((from.to_owned(), to.to_owned()));
     }
 
     /// Cuts the line after `bytes` that come back on one connection; once for each call.
@@ -161,6 +180,9 @@ async fn carry_up(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, shared: &Shar
                     let due = cuts.iter().position(|bytes| *bytes < sent_bytes);
                     due.map(|at| cuts.remove(at))
                 };
+                while shared.held.lock().unwrap().is_some_and(|bytes| sent_bytes > bytes) {
+                    tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+                }
                 if let Some(bytes) = cut {
                     part -= usize::try_from(sent_bytes - bytes).unwrap().min(part);
                 }
@@ -184,6 +206,9 @@ async fn carry_up(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, shared: &Shar
                     all.len() - 1
                 };
                 body = (left_bytes > 0).then_some((at, left_bytes));
+                if let Some((from, to)) = &*shared.led.lock().unwrap() {
+                    head = String::from_utf8(head).unwrap().replacen(&format!(" {from}"), &format!(" {to}"), 1).into_bytes();
+                }
                 if to.write_all(&head).await.is_err() {
                     return;
                 }
