@@ -34,7 +34,7 @@ impl Failure for SampleCommandError {
     fn fault(&self) -> Fault {
         match self {
             SampleCommandError::Terminal => Fault::Usage,
-            _ => Fault::Ours,
+            SampleCommandError::Stdout(_) => Fault::Ours,
         }
     }
 
