@@ -95,7 +95,9 @@ pub fn prune(folder: &Path, entries_max: usize) -> std::io::Result<()> {
     let mut entries: Vec<(std::time::SystemTime, PathBuf)> = Vec::new();
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
-        entries.push((entry.metadata()?.modified()?, entry.path()));
+        // Another thread's temporary file gets its name, or another process prunes, between the listing and the look.
+        let Ok(written) = entry.metadata().and_then(|metadata| metadata.modified()) else { continue };
+        entries.push((written, entry.path()));
     }
     if entries.len() >= entries_max {
         entries.sort();
@@ -230,5 +232,24 @@ mod tests {
         fs::write(&entry, b"{\"digest\":\"sha256:12\"").unwrap();
         assert_eq!(cache.find(&recipe, Compression::None), None);
         assert!(!SealCache::new(file.join("below a file")).remember(&recipe, &layer));
+    }
+
+    #[test]
+    fn many_layers_are_remembered_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = SealCache::new(folder.path().join("cache"));
+        let files: Vec<PathBuf> = (0..8).map(|n| folder.path().join(format!("w{n}"))).collect();
+        files.iter().for_each(|file| fs::write(file, b"weights").unwrap());
+        settle(&files[7], folder.path());
+        let remember = |file: &PathBuf| {
+            let (recipe, layer) = layer_of(file);
+            // Each meets the others' temporary files, which come and go.
+            (0..50).all(|_| cache.remember(&recipe, &layer))
+        };
+        let all = std::thread::scope(|scope| {
+            let threads: Vec<_> = files.iter().map(|file| scope.spawn(move || remember(file))).collect();
+            threads.into_iter().all(|thread| thread.join().unwrap())
+        });
+        assert!(all, "a layer was not remembered");
     }
 }
