@@ -19,8 +19,8 @@ import sys
 import tempfile
 import threading
 
-RECIPE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-REPOSITORY = os.path.dirname(os.path.dirname(RECIPE))
+BASES = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+REPOSITORY = os.path.dirname(BASES)
 PROTO = os.path.join(REPOSITORY, "proto")
 EXAMPLE = os.path.join(REPOSITORY, "docs", "examples", "linear_regression")
 
@@ -30,13 +30,13 @@ START_TIMEOUT_S = 60
 def _make_tree():
     folder = tempfile.mkdtemp(prefix="lamina-runtime-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    subprocess.run(["bash", os.path.join(RECIPE, "assemble", "python_tree.sh"), PROTO, folder], check=True)
+    subprocess.run(["bash", os.path.join(BASES, "assemble", "python_tree.sh"), PROTO, folder], check=True)
     return folder
 
 
 TREE = _make_tree()
 sys.path.insert(0, TREE)
-sys.path.insert(0, os.path.join(RECIPE, "assemble"))
+sys.path.insert(0, os.path.join(BASES, "assemble"))
 
 import grpc  # noqa: E402
 import hydro_serving_grpc as hs  # noqa: E402

@@ -1,7 +1,8 @@
 """Writes a tar as image layers want it: a function of names, modes, contents and links, and of nothing else.
 
-usage: layer_tar.py rewrite FROM.tar TO.tar     every entry of a tar, in our order and form
-       layer_tar.py pack FOLDER PREFIX TO.tar   a folder's files below PREFIX, owned by root
+usage: layer_tar.py rewrite FROM.tar TO.tar [PREFIX OTHER.tar]   every entry of a tar, in our order and form; what is below PREFIX, with the
+                                                              folders that lead there, goes to OTHER.tar
+       layer_tar.py pack FOLDER PREFIX TO.tar                    a folder's files below PREFIX, owned by root
 
 It is not a general tar program. Headers are written here and not by the tarfile module, whose bytes have changed between Python releases. What
 must stay true: entries sorted by path, a folder's own right after it, and none twice; no `./` before names; numeric owners only; times at most SOURCE_DATE_EPOCH
@@ -19,9 +20,10 @@ COPY_BYTES = 1024 * 1024
 
 def main(arguments):
     newest = int(os.environ.get("SOURCE_DATE_EPOCH") or "0")
-    if len(arguments) == 3 and arguments[0] == "rewrite":
-        with tarfile.open(arguments[1], "r:") as source, open(arguments[2], "wb") as out:
-            rewrite(source, out, newest)
+    if len(arguments) in (3, 5) and arguments[0] == "rewrite":
+        prefix, other = arguments[3:] or ("", os.devnull)
+        with tarfile.open(arguments[1], "r:") as source, open(arguments[2], "wb") as out, open(other, "wb") as below:
+            rewrite(source, out, newest, prefix.strip("/"), below)
         return 0
     if len(arguments) == 4 and arguments[0] == "pack":
         with open(arguments[3], "wb") as out:
@@ -31,7 +33,7 @@ def main(arguments):
     return 2
 
 
-def rewrite(source, out, newest):
+def rewrite(source, rest, newest, prefix="", below=None):
     # A later entry of the same name replaces an earlier one, as it would when unpacking.
     entries = {_plain(entry.name): entry for entry in source.getmembers()}
     first_names = {}
@@ -40,22 +42,37 @@ def rewrite(source, out, newest):
         # The folder itself stays, as a place to mount the runtime's own /dev on.
         if not name or name.startswith("dev/"):
             continue
-        common = {"mode": entry.mode & 0o1777, "uid": entry.uid, "gid": entry.gid, "mtime": min(int(entry.mtime), newest)}
-        if entry.isdir():
-            _write(out, name + "/", tarfile.DIRTYPE, **common)
-        elif entry.issym():
-            _write(out, name, tarfile.SYMTYPE, link=entry.linkname, **dict(common, mode=0o777))
-        elif entry.isfile() or entry.islnk():
-            # Sorting may have moved a hard link before the file that it names: whichever name comes first carries the content.
-            content = _plain(entry.linkname) if entry.islnk() else name
-            if content in first_names:
-                _write(out, name, tarfile.LNKTYPE, link=first_names[content], **common)
-            else:
-                first_names[content] = name
-                _write(out, name, tarfile.REGTYPE, size=entries[content].size, data=source.extractfile(entries[content]), **common)
+        for out in _destinations(name, prefix, rest, below):
+            _rewrite_entry(source, entries, name, out, newest, first_names)
+    _end(rest)
+    if prefix:
+        _end(below)
+
+
+def _destinations(name, prefix, rest, below):
+    if prefix and name.startswith(prefix + "/"):
+        return [below]
+    # A layer has the folders of its own files; an image's upper layers may not change those of the lower ones.
+    return [rest, below] if prefix and (prefix + "/").startswith(name + "/") else [rest]
+
+
+def _rewrite_entry(source, entries, name, out, newest, first_names):
+    entry = entries[name]
+    common = {"mode": entry.mode & 0o1777, "uid": entry.uid, "gid": entry.gid, "mtime": min(int(entry.mtime), newest)}
+    if entry.isdir():
+        _write(out, name + "/", tarfile.DIRTYPE, **common)
+    elif entry.issym():
+        _write(out, name, tarfile.SYMTYPE, link=entry.linkname, **dict(common, mode=0o777))
+    elif entry.isfile() or entry.islnk():
+        # Sorting may have moved a hard link before the file that it names: whichever name comes first carries the content.
+        content = _plain(entry.linkname) if entry.islnk() else name
+        if content in first_names:
+            _write(out, name, tarfile.LNKTYPE, link=first_names[content], **common)
         else:
-            raise SystemExit(f"layer_tar.py: {name} is neither a file, a folder nor a link")
-    _end(out)
+            first_names[content] = name
+            _write(out, name, tarfile.REGTYPE, size=entries[content].size, data=source.extractfile(entries[content]), **common)
+    else:
+        raise SystemExit(f"layer_tar.py: {name} is neither a file, a folder nor a link")
 
 
 def pack(folder, prefix, out, newest):

@@ -1,4 +1,5 @@
-# Turns a freshly installed Debian tree into the base's tree. mmdebstrap runs this text with `sh -c`, the tree's path in $1.
+# Turns a freshly installed Debian tree, with the wheels in it, into the base's tree. mmdebstrap runs this text with `sh -c`, the tree's path in $1;
+# debian.sh puts Python's version where @ PYTHON_MINOR @ stands (without the blanks).
 #
 # It is not run by hand, and it is handed over as text because in mmdebstrap's unshare mode the process may not read the recipe's folder. What
 # must stay true: nothing that depends on the day, the machine or the mirror stays in the tree; dpkg's own records stay, since scanners
@@ -27,17 +28,19 @@ find "$root/usr/share/doc" -mindepth 1 -type d -empty -delete
 rm -rf "$root/usr/share/perl5" "$root/usr/share/debconf" "$root/usr/share/gcc" "$root/usr/lib/valgrind" "$root/usr/share/gdb"
 
 # Test suites of the packages, a third of NumPy's Python files.
-rm -rf "$root/usr/lib/python3.11/test" "$root/usr/lib/python3.11/pydoc_data"
+rm -rf "$root/usr/lib/python@PYTHON_MINOR@/test" "$root/usr/lib/python@PYTHON_MINOR@/pydoc_data"
 # Debian's package has NumPy's core a second time, where no interpreter looks.
-rm -rf "$root/usr/lib/python3.11/dist-packages"
-find "$root/usr/lib/python3/dist-packages" -type d -name tests -prune -exec rm -rf {} +
+rm -rf "$root/usr/lib/python@PYTHON_MINOR@/dist-packages"
+[ ! -d "$root/usr/lib/python3/dist-packages" ] || find "$root/usr/lib/python3/dist-packages" -type d -name tests -prune -exec rm -rf {} +
 
 # Bytecode. What the installation made carries each source's mtime, and the mtimes change when the tree is packed; so it is made again, valid by
 # definition ("unchecked hash") and the same on each machine: one process, sorted folders, a fixed hash seed. Left out, every start
 # of a container would compile all that it imports, since neither its user nor a read-only root could keep the result.
 find "$root/usr/lib" "$root/usr/share" -type d -name __pycache__ -prune -exec rm -rf {} +
-chroot "$root" /usr/bin/env -i PATH=/usr/bin:/bin LC_ALL=C.UTF-8 PYTHONHASHSEED=0 \
-    /usr/bin/python3 -m compileall -q -j 1 --invalidation-mode unchecked-hash /usr/lib/python3.11 /usr/lib/python3/dist-packages
+for folder in usr/lib/python@PYTHON_MINOR@ usr/lib/python3/dist-packages usr/local/lib/python@PYTHON_MINOR@/dist-packages; do
+    [ ! -d "$root/$folder" ] || chroot "$root" /usr/bin/env -i PATH=/usr/bin:/bin LC_ALL=C.UTF-8 PYTHONHASHSEED=0 \
+        /usr/bin/python3 -m compileall -q -j 1 --invalidation-mode unchecked-hash "/$folder"
+done
 
 mkdir -p "$root/usr/share/lamina"
 # Sorted as bytes, so that it can be compared with `comm` and `diff` anywhere. In two steps, as a pipe would hide a failure of the first.

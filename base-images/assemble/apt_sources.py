@@ -1,4 +1,5 @@
-"""Prints, in deb822 form, those of this machine's apt sources that serve one Debian release.
+"""Prints, in deb822 form, those of this machine's apt sources that serve one Debian release; where none does, its sources of another release of Debian,
+asked for this one, since a mirror of Debian has them all.
 
 usage: apt_sources.py RELEASE
 
@@ -15,15 +16,33 @@ import shlex
 import subprocess
 import sys
 
+# Those that a recipe may be asked for, and those whose sources may stand in for them.
+RELEASES = ("bookworm", "trixie")
+ENDINGS = ("", "-updates", "-security")
+
 COMPONENT = "main"
 
 
 def main():
     release = sys.argv[1]
-    suites = {release, f"{release}-updates", f"{release}-security"}
-    origins = _origins()
+    sources, origins = list(_sources()), _origins()
+    kept = _of(sources, origins, release, release)
+    for other in RELEASES:
+        if not kept and other != release:
+            kept = _of(sources, origins, other, release)
+            if kept:
+                print(f"this machine has no apt source of {release}; its sources of {other} are asked for it", file=sys.stderr)
+    if not kept:
+        return 1
+    print("\n".join(dict.fromkeys(kept)), end="")
+    return 0
+
+
+def _of(sources, origins, named, wanted):
+    """The stanzas that have the release `named`, asked for the release `wanted`."""
+    suites = {named + ending: wanted + ending for ending in ENDINGS}
     kept = []
-    for source in _sources():
+    for source in sources:
         for uri in source["uris"]:
             for suite in [suite for suite in source["suites"] if suite.split("/")[0] in suites]:
                 if COMPONENT not in source["components"]:
@@ -33,11 +52,9 @@ def main():
                 if origin not in ("", "Debian"):
                     print(f"left out the apt source {suite} of {origin}", file=sys.stderr)
                     continue
-                kept.append(_stanza(uri, suite, source["options"]))
-    if not kept:
-        return 1
-    print("\n".join(dict.fromkeys(kept)), end="")
-    return 0
+                name, *rest = suite.split("/")
+                kept.append(_stanza(uri, "/".join([suites[name], *rest]), source["options"]))
+    return kept
 
 
 def _stanza(uri, suite, options):
