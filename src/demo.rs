@@ -22,7 +22,8 @@ use tokio::process::{Child, Command};
 
 use crate::serve;
 
-static BASES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/base-images/serving-runtime-python");
+static RECIPE: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/base-images/serving-runtime-python");
+static RUNTIME_SERVER: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/base-images/server");
 static PROTOS: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/proto");
 static EXAMPLE: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/docs/examples/linear_regression");
 
@@ -151,9 +152,11 @@ async fn make_base(scratch: &Path, settings: &Settings, voice: &Voice) -> Result
         return Ok(());
     }
     voice.note(&format!("making the base {BASE}:{BASE_VERSION} from Debian's packages: once, about a minute"));
-    let (recipe, protos) = (scratch.join("base"), scratch.join("proto"));
-    unpack(&BASES, "recipe of the base", &recipe)?;
-    unpack(&PROTOS, "recipe of the base", &protos)?;
+    // The folders as they are in the repository: the recipe looks for the others beside itself.
+    let (recipe, protos) = (scratch.join("base-images").join(BASE), scratch.join("proto"));
+    for (dir, folder) in [(&RECIPE, &recipe), (&RUNTIME_SERVER, &scratch.join("base-images/server")), (&PROTOS, &protos)] {
+        unpack(dir, "recipe of the base", folder)?;
+    }
     let program = std::env::current_exe().map_err(DemoError::Program)?;
     let mut command = Command::new("bash");
     command.arg(recipe.join("build.sh")).arg("--data-dir").arg(&settings.data_folder);

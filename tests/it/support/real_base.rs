@@ -17,7 +17,7 @@ pub const NAME: &str = "serving-runtime-python:3.11";
 /// The base, imported into a layout by `hs base import`: `oci:FOLDER:NAME`.
 pub fn layout() -> String {
     let mut sources = Vec::new();
-    for folder in ["base-images/serving-runtime-python/server", "base-images/serving-runtime-python/assemble", "proto"] {
+    for folder in ["base-images/server", "base-images/serving-runtime-python/assemble", "proto"] {
         add_sources(&project(folder), &mut sources);
     }
     sources.extend(fs::read(project("base-images/serving-runtime-python/build.sh")).unwrap());
