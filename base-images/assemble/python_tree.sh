@@ -9,6 +9,7 @@
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
+server=$here/../server
 proto_dir=$1
 destination=$2
 
@@ -29,11 +30,11 @@ esac
 
 mkdir -p "$destination"
 # File by file, without bytecode that a test run may have left beside the sources.
-(cd "$here/../server" && find . -name '*.py' | LC_ALL=C sort) | while IFS= read -r file; do
-    install -D -m 0644 "$here/../server/$file" "$destination/$file"
+(cd "$server" && find . -name '*.py' | LC_ALL=C sort) | while IFS= read -r file; do
+    install -D -m 0644 "$server/$file" "$destination/$file"
 done
 
-# The seed era's messages and no others: a change in what other parts of the product read must not make a new runtime. The health protocol is
+# Messages of models and runtimes and no others: a change in what other parts of the product read must not make a new runtime. The health protocol is
 # left out too: lamina_runtime/health.py says why.
-(cd "$proto_dir" && find hydro_serving_grpc/contract hydro_serving_grpc/monitoring hydro_serving_grpc/tf -name '*.proto' -print0 | LC_ALL=C sort -z) |
+(cd "$proto_dir" && find hydro_serving_grpc -name '*.proto' -print0 | LC_ALL=C sort -z) |
     xargs -0 protoc -I "$proto_dir" --python_out "$destination"

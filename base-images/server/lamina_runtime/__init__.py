@@ -1,1 +1,1 @@
-"""The server inside a serving-runtime-python image. Modules in reading order: settings, model_path, model, prediction, health, server."""
+"""The server inside a serving runtime's image. Modules in reading order: settings, model_path, contract, backend, backends, prediction, health, server."""

@@ -60,13 +60,13 @@ class Health:
         known = request.value in self._services
         sent = None
         while True:
-            # Taken before the status is read, so that a change in between is not slept through.
-            changed = self._changed
+            # Taken together and before anything is sent: a change meanwhile is not slept through, and a stop not taken for told.
+            changed, stopped = self._changed, self._stopped
             status = self._status if known else SERVICE_UNKNOWN
             if status != sent:
                 yield Int32Value(value=status)
                 sent = status
-            if self._stopped:
+            if stopped:
                 return
             await changed.wait()
 

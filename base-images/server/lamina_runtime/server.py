@@ -15,8 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc
 
 import hydro_serving_grpc as hs
-from lamina_runtime import model as models
-from lamina_runtime import prediction
+from lamina_runtime import backend, contract, prediction
 from lamina_runtime.health import Health
 from lamina_runtime.settings import Refused
 
@@ -32,12 +31,12 @@ def run(settings):
     _stop_while_loading()
     try:
         _load_and_serve(settings)
-    except models.Stopped:
+    except backend.Stopped:
         log.info("told to stop while the model was loading")
 
 
 def _load_and_serve(settings):
-    model = models.load(settings.model_dir)
+    model = backend.load(settings, contract.read(os.path.join(settings.model_dir, "contract.protobin")))
     log.info("model %s is loaded; signatures: %s", model.name or "(without a name)", ", ".join(sorted(model.signatures)))
     executor = ThreadPoolExecutor(max_workers=settings.predict_threads, thread_name_prefix="predict")
     running = asyncio.run(_serve(settings, model, executor))
@@ -104,7 +103,7 @@ class Predictions:
         future.add_done_callback(self._done)
         try:
             return await asyncio.shield(future)
-        except prediction.Failure as failure:
+        except backend.Failure as failure:
             await context.abort(failure.code, failure.message)
 
     def _done(self, future):
@@ -129,6 +128,6 @@ def _open_port(server, port):
 def _stop_while_loading():
     # As the first process of a container, this one would not be stopped by SIGTERM at all without a handler.
     def stopped(_number, _frame):
-        raise models.Stopped
+        raise backend.Stopped
 
     signal.signal(signal.SIGTERM, stopped)

@@ -14,6 +14,8 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class Settings:
+    # Which module of lamina_runtime.backends computes; the image's configuration says it.
+    backend: str
     model_dir: str
     # 0 lets the kernel choose; the port that it chose is in the log.
     port: int
@@ -25,6 +27,7 @@ class Settings:
 
 def read(environment=os.environ):
     return Settings(
+        backend=environment.get("LAMINA_BACKEND") or "python",
         model_dir=environment.get("MODEL_DIR") or "/model",
         port=_number(environment, "APP_PORT", 9090, 0, 65535),
         predict_threads=_number(environment, "PREDICT_THREADS", 10, 1, 1024),

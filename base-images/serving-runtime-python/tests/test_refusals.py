@@ -6,7 +6,7 @@ import tempfile
 import unittest
 
 import support
-from support import HEADER, contract, hs, write_model
+from support import HEADER, contract, write_model
 
 
 class Refusals(unittest.TestCase):
@@ -40,12 +40,6 @@ class Refusals(unittest.TestCase):
 
     def test_a_signature_without_a_name(self):
         self.check(["signature without a name"], encoded_contract=contract(("", ["x"], ["y"])))
-
-    def test_the_dialect_of_3_x(self):
-        signature = hs.ModelSignature(signature_name="infer")
-        signature.inputs.add(name="x", dtype=hs.DT_DOUBLE)
-        signature.outputs.add(name="y", dtype=hs.DT_DOUBLE)
-        self.check(["bare signature", "--dialect v1"], encoded_contract=signature.SerializeToString())
 
     def test_no_func_main(self):
         self.check(["no func_main.py in {model}/files/src", "No such file"], func_main=None)

@@ -220,6 +220,14 @@ class Paths(ServerCase):
             self.assertIn("numpy is the model's", server.log)
             self.assertEqual(list(server.predict(request(x=tensor(4)), timeout=5).outputs["y"].double_val), [4])
 
+    def test_the_bare_signature_of_3_x_is_read(self):
+        signature = hs.ModelSignature(signature_name="infer")
+        signature.inputs.add(name="x", dtype=hs.DT_DOUBLE)
+        signature.outputs.add(name="y", dtype=hs.DT_DOUBLE)
+        write_model(self.folder, encoded_contract=signature.SerializeToString())
+        with Server(self.folder) as server:
+            self.assertEqual(list(server.predict(request(x=tensor(4)), timeout=5).outputs["y"].double_val), [4])
+
     def test_one_signature_needs_no_name(self):
         write_model(self.folder)
         with Server(self.folder) as server:
