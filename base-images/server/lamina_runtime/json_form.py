@@ -7,6 +7,7 @@ here, and is what src/contract/tensor.rs writes.
 
 import base64
 import json
+import math
 import re
 
 import numpy as np
@@ -84,9 +85,9 @@ def _shortest(array):
 
 
 def _number(value):
-    if np.isfinite(value):
+    if math.isfinite(value):
         return value
-    return "NaN" if np.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
 
 
 def _text(value):
