@@ -18,7 +18,9 @@ def main():
     logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         known = settings.read()
-        model_path.add(known.model_dir)
+        if known.backend == "python":
+            # The code of other models is not Python, and a file of theirs that is named as a module must not become one.
+            model_path.add(known.model_dir)
         # Here, and not above: this is what imports gRPC and protobuf.
         from lamina_runtime import server
 

@@ -6,6 +6,7 @@ ancestor's runtimes, because deployments set them; and a value that makes no sen
 
 import os
 from dataclasses import dataclass
+from typing import FrozenSet, Optional
 
 
 class Refused(Exception):
@@ -21,6 +22,8 @@ class Settings:
     port: int
     # How many predictions run at a time. The ancestor had ten, and models may count on a second caller not waiting for the first.
     predict_threads: int
+    # The tags of the SavedModel's meta graph; None leaves the choice to the rules.
+    saved_model_tags: Optional[FrozenSet[str]]
     # How long a stop waits for predictions that are running. Below Kubernetes' 30 s, so that the answers still go out.
     stop_grace_s: int
 
@@ -31,8 +34,14 @@ def read(environment=os.environ):
         model_dir=environment.get("MODEL_DIR") or "/model",
         port=_number(environment, "APP_PORT", 9090, 0, 65535),
         predict_threads=_number(environment, "PREDICT_THREADS", 10, 1, 1024),
+        saved_model_tags=_words(environment, "SAVED_MODEL_TAGS"),
         stop_grace_s=_number(environment, "STOP_GRACE_S", 25, 0, 3600),
     )
+
+
+def _words(environment, name):
+    words = frozenset(word.strip() for word in environment.get(name, "").split(",") if word.strip())
+    return words or None
 
 
 def _number(environment, name, default, least, most):
