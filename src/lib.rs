@@ -54,6 +54,15 @@ pub mod oci {
     /// The header blocks of a tar entry.
     pub mod tar_header;
 
+    /// A blob as ranges of files.
+    pub mod splice;
+
+    /// Runs of one byte, shortened.
+    pub mod run_deflate;
+
+    /// A compressed layer of files that lie compressed in archives.
+    pub mod packed;
+
     /// What a manifest names.
     pub mod mentions;
 
@@ -280,6 +289,24 @@ pub mod model {
     /// Does a Python model's code keep its contract?
     pub mod python_code;
 
+    /// The names of Python's packages and of wheels.
+    pub mod python_package;
+
+    /// What a wheel must be made for, and which is the best.
+    pub mod wheel_target;
+
+    /// `requirements.txt`, read and not resolved.
+    pub mod requirements;
+
+    /// Which requirements are for a target.
+    pub mod marker;
+
+    /// Which wheels a model's requirements are.
+    pub mod requirements_lock;
+
+    /// Which file of a wheel is installed where.
+    pub mod wheel_layout;
+
     /// The contract that was given, the one that the model says, or none.
     pub mod contract_choice;
 
@@ -301,6 +328,9 @@ pub mod disk {
 
     /// A recipe read once: its digest, and its blob.
     pub mod seal;
+
+    /// A splice's bytes, or any range of them.
+    pub mod splice_reader;
 
     /// What sealing gave, remembered.
     pub mod seal_cache;
