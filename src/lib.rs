@@ -145,11 +145,17 @@ pub mod contract {
     /// TensorFlow's saved_model.pbtxt -> Contract.
     pub mod saved_model_text;
 
+    /// TensorFlow's saved_model.pb -> the operations in it.
+    pub mod saved_model_operations;
+
     /// The types of ONNX, and what a contract says of each.
     pub mod onnx_type;
 
     /// ONNX models -> Contract.
     pub mod onnx;
+
+    /// ONNX models -> the operators in them.
+    pub mod onnx_operators;
 
     /// The config out of an .h5 file.
     pub mod keras_hdf5;
@@ -192,6 +198,9 @@ pub mod contract {
 
     /// Keras' .h5 and .keras -> Contract.
     pub mod keras;
+
+    /// Which layers of a Keras model are code.
+    pub mod keras_code;
 
     /// The metadata file of one saved Spark stage.
     pub mod spark_metadata;
@@ -259,6 +268,9 @@ pub mod model {
     /// A contract's file -> Contract; whether two agree.
     pub mod contract_file;
 
+    /// The bytes of a pickle, front to back.
+    pub mod pickle_tape;
+
     /// Which names a pickle imports, without loading it.
     pub mod pickle;
 
@@ -307,6 +319,9 @@ pub mod model {
     /// Which file of a wheel is installed where.
     pub mod wheel_layout;
 
+    /// The two ways to serve a Keras model.
+    pub mod keras_ways;
+
     /// The contract that was given, the one that the model says, or none.
     pub mod contract_choice;
 
@@ -315,6 +330,39 @@ pub mod model {
 
     /// Which base serves which type of model.
     pub mod runtime;
+
+    /// The names of the ancestor's runtimes -> ours.
+    pub mod runtime_alias;
+
+    /// What a model's fit is judged by, and what is let through.
+    pub mod fit;
+
+    /// The members of a zip that somebody wants.
+    pub mod zip_members;
+
+    /// What loading a model's pickles would run.
+    pub mod fit_pickle;
+
+    /// Keys and tokens in what is shipped.
+    pub mod fit_secrets;
+
+    /// What a Python file imports.
+    pub mod python_imports;
+
+    /// Which Python has which module.
+    pub mod python_standard;
+
+    /// Which distribution brings which module.
+    pub mod python_distributions;
+
+    /// Which operations a TensorFlow has.
+    pub mod tensorflow_operations;
+
+    /// A model's files -> what they say of its fit.
+    pub mod fit_scan;
+
+    /// What a model needs against what a runtime has.
+    pub mod fit_judge;
 
     /// Which file goes in which layer.
     pub mod plan;
@@ -337,6 +385,9 @@ pub mod disk {
 
     /// The digests of a folder's files, remembered.
     pub mod digest_cache;
+
+    /// What the files of a folder say of its fit, remembered.
+    pub mod fit_cache;
 
     /// A blocking reader as an asynchronous stream.
     pub mod stream;
@@ -652,6 +703,9 @@ pub mod cli {
 
     /// Opening what users name.
     pub mod open;
+
+    /// What the command line says of a model's fit.
+    pub mod fit;
 
     /// `hs build`.
     pub mod build;

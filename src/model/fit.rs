@@ -37,16 +37,8 @@ pub enum Check {
 
 impl Check {
     /// All of them.
-    pub const ALL: [Check; 8] = [
-        Check::Python,
-        Check::Imports,
-        Check::Operations,
-        Check::TensorFlow,
-        Check::Onnx,
-        Check::Pickle,
-        Check::Lambda,
-        Check::Secrets,
-    ];
+    pub const ALL: [Check; 8] =
+        [Check::Python, Check::Imports, Check::Operations, Check::TensorFlow, Check::Onnx, Check::Pickle, Check::Lambda, Check::Secrets];
 
     /// Its word.
     pub fn word(self) -> &'static str {
@@ -147,7 +139,9 @@ impl FromStr for Allowance {
         let (word, file) = text.split_once(':').map_or((text, None), |(word, file)| (word, Some(file)));
         let check = Check::ALL.into_iter().find(|check| check.word() == word);
         match (check, file) {
-            (Some(check), file) if file != Some("") => Ok(Allowance { check, file: file.map(|file| file.trim_start_matches("./").to_owned()) }),
+            (Some(check), file) if file != Some("") => {
+                Ok(Allowance { check, file: file.map(|file| file.trim_start_matches("./").to_owned()) })
+            }
             _ => Err(AllowanceError { word: text.chars().take(200).collect() }),
         }
     }

@@ -18,9 +18,8 @@ use super::fit::{Check, Finding, Place, Severity};
 use super::pickle::{self, End, Global};
 use super::zip_members;
 
-/// Names of files that hold pickles.
-const EXTENSIONS: &[&str] =
-    &["pkl", "pickle", "joblib", "pck", "pcl", "p", "pt", "pth", "bin", "ckpt", "npy", "npz", "dill", "dat", "sav", "model"];
+/// Names of files that are taken for pickles, whatever they begin with: up to protocol 1 a pickle has no mark.
+const EXTENSIONS: &[&str] = &["pkl", "pickle", "joblib", "pck", "pcl", "p", "pt", "pth", "dill", "sav"];
 
 /// Pickles one after the other in one file, as torch wrote them.
 const PICKLES_MAX: usize = 20;
@@ -127,26 +126,37 @@ const BYTECODE: &[(&str, &str)] = &[
     ("cloudpickle.cloudpickle", "_function_setstate"),
 ];
 
-/// Whether a file of this name (in lower case) may hold pickles, so that its beginning is worth a look.
-pub(super) fn may_be(name: &str) -> bool {
-    name.rsplit_once('.').is_some_and(|(_, extension)| EXTENSIONS.contains(&extension))
+/// Whether a file is worth a look, by its name (in lower case) and its first bytes.
+pub(super) fn may_be(name: &str, head: &[u8]) -> bool {
+    let extension = name.rsplit_once('.').map_or("", |(_, extension)| extension);
+    let is_zip = head.starts_with(ZIP) && extension != "keras";
+    EXTENSIONS.contains(&extension) || is_zip || head.starts_with(ARRAY) || is_marked(head)
+}
+
+const ZIP: &[u8] = b"PK\x03\x04";
+const ARRAY: &[u8] = b"\x93NUMPY";
+
+/// Protocol 2 and later: the opcode that names the protocol, and from 4 on the opcode of a frame.
+fn is_marked(head: &[u8]) -> bool {
+    matches!(head, [0x80, 2 | 3, ..] | [0x80, 4 | 5, 0x95, ..])
 }
 
 /// What is suspicious in a file that may hold pickles.
 pub(super) fn check<R: Read + Seek>(file: &str, mut source: R, size_bytes: u64) -> Vec<Finding> {
-    let mut head = [0; 16];
-    let length = (&mut source).take(16).read(&mut head).unwrap_or_default();
-    let head = &head[..length];
+    let mut head = Vec::new();
+    if (&mut source).take(16).read_to_end(&mut head).is_err() {
+        return Vec::new();
+    }
     let mut found = Found { file: file.to_owned(), findings: Vec::new(), seen: BTreeSet::new() };
-    if head.starts_with(b"PK\x03\x04") {
+    if head.starts_with(ZIP) {
         let wanted = |name: &str| [".pkl", ".npy", ".pickle", ".joblib"].iter().any(|end| name.ends_with(end));
         zip_members::each(source, MEMBERS_MAX, MEMBER_BYTES_MAX, wanted, |name, bytes| {
             let size_bytes = bytes.len() as u64;
-            found.pickles(&format!(" in `{name}`"), Cursor::new(bytes), size_bytes);
+            found.pickles(&format!("in `{}`", shown(name)), Cursor::new(bytes), size_bytes);
         });
     } else if head.starts_with(b"\x1f\x8b") {
         found.unpacked(MultiGzDecoder::new(from_start(source)));
-    } else if matches!(head, [0x78, flags, ..] if u16::from_be_bytes([0x78, *flags]).is_multiple_of(31)) {
+    } else if matches!(head[..], [0x78, flags, ..] if u16::from_be_bytes([0x78, flags]).is_multiple_of(31)) {
         found.unpacked(ZlibDecoder::new(from_start(source)));
     } else {
         found.pickles("", source, size_bytes);
@@ -173,7 +183,7 @@ impl Found {
         // What was unpacked before the stream broke is looked at.
         let _ = stream.take(UNPACKED_BYTES_MAX).read_to_end(&mut bytes);
         let size_bytes = bytes.len() as u64;
-        self.pickles(", unpacked,", Cursor::new(bytes), size_bytes);
+        self.pickles("(unpacked)", Cursor::new(bytes), size_bytes);
     }
 
     /// The pickles that `source` begins with, behind the header of an array where it is one.
@@ -199,7 +209,8 @@ impl Found {
             let problem = format!("imports `{}`, which is run when it is loaded, and which no model needs", shown(&name));
             (problem, "find out where the file comes from before anything loads it, and save the model again from a source that you trust")
         } else if BYTECODE.contains(&(global.module.as_str(), global.name.as_str())) {
-            let problem = format!("holds a function as bytecode (`{}`), which only the Python version that wrote it can load", shown(&name));
+            let problem =
+                format!("holds a function as bytecode (`{}`), which only the Python version that wrote it can load", shown(&name));
             (problem, "put the function into a module below `src/` and pickle the model without it")
         } else {
             return;
@@ -209,7 +220,7 @@ impl Found {
                 check: Check::Pickle,
                 file: self.file.clone(),
                 place: Place::Byte(global.offset as u64),
-                what: format!("{}{problem}", inside.trim_start().to_owned() + if inside.is_empty() { "" } else { " " }),
+                what: format!("{inside} {problem}").trim_start().to_owned(),
                 remedy: remedy.to_owned(),
                 severity: Severity::Warning,
             });
@@ -226,11 +237,10 @@ fn shown(name: &str) -> String {
 /// Where the first pickle begins: behind the header of an array of objects, else at the beginning; `None` where there is none.
 fn first_pickle<R: Read + Seek>(source: &mut R, size_bytes: u64) -> Option<u64> {
     const HEADER_BYTES_MAX: u64 = 64 << 10;
-    let mut head = [0; 12];
+    let mut head = Vec::new();
     source.seek(SeekFrom::Start(0)).ok()?;
-    let length = (&mut *source).take(12).read(&mut head).ok()?;
-    let head = &head[..length];
-    if !head.starts_with(b"\x93NUMPY") {
+    (&mut *source).take(12).read_to_end(&mut head).ok()?;
+    if !head.starts_with(ARRAY) {
         return (size_bytes > 0).then_some(0);
     }
     // Version 1 has two bytes for the header's length, later ones four (NumPy, `format.py`).
@@ -280,7 +290,9 @@ mod tests {
         assert!(found("m.pkl", b"c__builtin__\neval\n(S'1'\ntR.")[0].contains("at byte 0 imports `__builtin__.eval`"));
         assert!(found("m.pkl", b"cnumpy\ntesting.os.system\n.")[0].contains("`numpy.testing.os.system`"));
         assert!(found("m.pkl", b"cdill._dill\n_create_code\n.")[0].contains("as bytecode"));
-        for harmless in ["csklearn.svm\nSVC\n.", "ccollections\nOrderedDict\n.", "c_codecs\nencode\n.", "cnumpy.core.multiarray\n_reconstruct\n."] {
+        for harmless in
+            ["csklearn.svm\nSVC\n.", "ccollections\nOrderedDict\n.", "c_codecs\nencode\n.", "cnumpy.core.multiarray\n_reconstruct\n."]
+        {
             assert_eq!(found("m.pkl", harmless.as_bytes()), Vec::<String>::new());
         }
     }
@@ -296,7 +308,7 @@ mod tests {
         assert_eq!(found("a.npy", &plain), Vec::<String>::new());
         let mut packed = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::default());
         std::io::Write::write_all(&mut packed, EVIL).unwrap();
-        assert!(found("m.joblib", &packed.finish().unwrap())[0].contains(", unpacked, imports `os.system`"));
+        assert!(found("m.joblib", &packed.finish().unwrap())[0].contains(" (unpacked) imports `os.system`"));
     }
 
     #[test]

@@ -63,7 +63,8 @@ const ADDRESSES: &[&str] = &["requirements.txt", "pip.conf", "pip.ini", "environ
 pub(super) fn check(path: &str, bytes: &[u8]) -> Vec<Finding> {
     let mut findings: Vec<Finding> = Vec::new();
     let mut add = |place: Place, what: &str| {
-        let remedy = "take it out of the file, or name the file in `.hsignore`; whoever has seen an image with it has the secret, so revoke it";
+        let remedy =
+            "take it out of the file, or name the file in `.hsignore`; whoever has seen an image with it has the secret, so revoke it";
         if findings.len() < FINDINGS_MAX {
             findings.push(Finding {
                 check: Check::Secrets,
@@ -176,7 +177,9 @@ mod tests {
         assert!(found("home/.netrc", "machine x login y password z")[0].starts_with("`home/.netrc` has passwords"));
         assert!(found(".docker/config.json", r#"{"auths": {"x": {"auth": "eA=="}}}"#)[0].contains("registries"));
         assert_eq!(found(".docker/config.json", "{}"), Vec::<String>::new());
-        assert!(found("requirements.txt", "--index-url https://ci:s3cret@index/simple\n")[0].contains("line 1 has an address with a password"));
+        assert!(
+            found("requirements.txt", "--index-url https://ci:s3cret@index/simple\n")[0].contains("line 1 has an address with a password")
+        );
         let account = format!("{{\"type\": \"service_account\",\n \"private_key\": \"-----BEGIN {}-----\\n\"}}", "PRIVATE KEY");
         assert!(found("sa.json", &account)[0].contains("line 2 has the private key of a Google service account"));
     }
@@ -195,6 +198,9 @@ mod tests {
         ] {
             assert_eq!(found("a.txt", text), Vec::<String>::new(), "{text}");
         }
-        assert_eq!(found("requirements.txt", "--index-url https://ci:${TOKEN}@index/simple\nnumpy @ https://h/n@1.whl\n"), Vec::<String>::new());
+        assert_eq!(
+            found("requirements.txt", "--index-url https://ci:${TOKEN}@index/simple\nnumpy @ https://h/n@1.whl\n"),
+            Vec::<String>::new()
+        );
     }
 }

@@ -6,6 +6,8 @@
 
 use std::collections::BTreeSet;
 
+use super::python_package::normalised;
+
 /// A module, and the distributions that bring it, the usual one first.
 const BROUGHT_BY: &[(&str, &[&str])] = &[
     ("Crypto", &["pycryptodome"]),
@@ -74,15 +76,9 @@ const BRINGS: &[(&str, &[&str])] = &[
     ("xgboost", &["numpy", "scipy"]),
 ];
 
-/// A distribution's name as indexes compare it (PEP 503).
-pub fn normal(name: &str) -> String {
-    let words = name.split(['-', '_', '.']).filter(|word| !word.is_empty());
-    words.map(str::to_ascii_lowercase).collect::<Vec<_>>().join("-")
-}
-
 /// The distribution to name in a `requirements.txt` for a module.
 pub fn usual(module: &str) -> String {
-    brought_by(module).map_or_else(|| normal(module), |names| names[0].to_owned())
+    brought_by(module).map_or_else(|| normalised(module), |names| names[0].to_owned())
 }
 
 fn brought_by(module: &str) -> Option<&'static [&'static str]> {
@@ -91,7 +87,7 @@ fn brought_by(module: &str) -> Option<&'static [&'static str]> {
 
 /// Whether one of these distributions (names as indexes compare them) brings the module.
 pub fn bring(distributions: &BTreeSet<String>, module: &str) -> bool {
-    let own = normal(module);
+    let own = normalised(module);
     let named = brought_by(module).unwrap_or_default().iter().any(|name| distributions.contains(*name));
     let along = || BRINGS.iter().any(|(name, modules)| distributions.contains(*name) && modules.contains(&module));
     // `google.cloud.storage` is `google-cloud-storage`, and `azure`, `ruamel` and others are shared in the same way.
@@ -99,39 +95,9 @@ pub fn bring(distributions: &BTreeSet<String>, module: &str) -> bool {
     named || distributions.contains(&own) || along() || shared()
 }
 
-/// The names in a `requirements.txt`; `None` where it names something that only an installer can follow (another file, an address, a folder).
-pub fn named(text: &str) -> Option<BTreeSet<String>> {
-    let mut names = BTreeSet::new();
-    let joined = text.replace("\\\r\n", " ").replace("\\\n", " ");
-    for line in joined.lines() {
-        let line = line.split(" #").next().unwrap_or_default().trim();
-        // Options with `--` say where packages come from, or what their hashes are.
-        if line.is_empty() || line.starts_with('#') || line.starts_with("--") && !line.starts_with("--requirement") && !line.starts_with("--editable") {
-            continue;
-        }
-        let name: String = line.chars().take_while(|c| c.is_ascii_alphanumeric() || "-_.".contains(*c)).collect();
-        let rest = line[name.len()..].trim_start();
-        let follows = rest.is_empty() || rest.starts_with(['=', '<', '>', '~', '!', '[', ';', '@', '(', '-']);
-        if name.is_empty() || line.starts_with(['-', '.']) || !follows {
-            return None;
-        }
-        names.insert(normal(&name));
-    }
-    Some(names)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_names_of_a_requirements_file() {
-        let text = "# pinned\n--index-url https://i/simple\nnumpy==1.24 \\\n  --hash=sha256:1\nScikit_Learn[x]>=1 ; python_version<'4'\npkg @ https://h/p.whl\n";
-        assert_eq!(named(text).unwrap().into_iter().collect::<Vec<_>>(), ["numpy", "pkg", "scikit-learn"]);
-        for text in ["-r other.txt", "./local", "git+https://h/x", "-e .", "https://h/x.whl"] {
-            assert_eq!(named(text), None, "{text}");
-        }
-    }
 
     #[test]
     fn modules_are_found_under_the_names_of_their_distributions() {
@@ -139,6 +105,9 @@ mod tests {
         assert!(bring(&has(&["scikit-learn"]), "sklearn") && bring(&has(&["scikit-learn"]), "scipy"));
         assert!(bring(&has(&["opencv-python"]), "cv2") && bring(&has(&["category-encoders"]), "category_encoders"));
         assert!(bring(&has(&["google-cloud-bigquery"]), "google") && !bring(&has(&["numpy"]), "pandas"));
-        assert_eq!((usual("sklearn"), usual("category_encoders"), usual("pandas")), ("scikit-learn".into(), "category-encoders".into(), "pandas".into()));
+        assert_eq!(
+            (usual("sklearn"), usual("category_encoders"), usual("pandas")),
+            ("scikit-learn".into(), "category-encoders".into(), "pandas".into())
+        );
     }
 }

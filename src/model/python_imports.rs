@@ -27,6 +27,8 @@ pub struct Import {
     pub module: String,
     /// The line, from 1.
     pub line: u64,
+    /// Whether it happens when the file itself is imported, and not when a function of it is called.
+    pub at_once: bool,
 }
 
 /// What was found.
@@ -51,9 +53,9 @@ pub(super) fn look(text: &str, suite: &[Stmt]) -> Looked {
         counted = counted.max(offset);
         line
     };
-    look.imports.sort_by_key(|(offset, _)| *offset);
-    for (offset, module) in look.imports {
-        looked.imports.push(Import { module, line: line_of(offset) });
+    look.imports.sort_by_key(|(offset, ..)| *offset);
+    for (offset, module, at_once) in look.imports {
+        looked.imports.push(Import { module, line: line_of(offset), at_once });
     }
     looked.refused = look.refused.map(|(offset, what)| (text.get(..offset).unwrap_or_default().matches('\n').count() as u64 + 1, what));
     looked
@@ -69,16 +71,17 @@ struct Look<'a> {
     text: &'a str,
     scopes: Vec<Scope>,
     conditional: usize,
-    imports: Vec<(usize, String)>,
+    imports: Vec<(usize, String, bool)>,
     refused: Option<(usize, &'static str)>,
 }
 
 impl Look<'_> {
     fn import(&mut self, name: &str, offset: usize) {
         let root = name.split('.').next().unwrap_or_default();
-        let is_new = !self.imports.iter().any(|(_, known)| known == root);
+        let is_new = !self.imports.iter().any(|(_, known, _)| known == root);
         if self.conditional == 0 && is_new && !root.is_empty() && self.imports.len() < IMPORTS_MAX && offset <= self.text.len() {
-            self.imports.push((offset, root.to_owned()));
+            let at_once = self.scopes.iter().all(|scope| !scope.is_function);
+            self.imports.push((offset, root.to_owned(), at_once));
         }
     }
 
@@ -183,7 +186,7 @@ mod tests {
     use crate::model::python_source::{self, Parsed};
 
     fn looked(text: &str) -> Looked {
-        match python_source::with_tree(text.as_bytes(), "a.py", None, look).unwrap() {
+        match python_source::with_tree(text.as_bytes(), "a.py", None, |text, suite| look(text, suite)).unwrap() {
             Parsed::Seen(looked, _) => looked,
             Parsed::Unread(why) => panic!("{why}"),
         }
@@ -193,9 +196,10 @@ mod tests {
     fn what_may_be_meant_to_fail_is_no_import() {
         let text = "import numpy as np, os.path\nfrom sklearn.svm import SVC\nfrom . import own\ntry:\n    import a\nexcept ImportError:\n    import b\n\
                     try:\n    import c\nexcept ValueError:\n    pass\nif x:\n    import d\ndef f():\n    import e\n    import numpy\n";
-        let found: Vec<(String, u64)> = looked(text).imports.into_iter().map(|import| (import.module, import.line)).collect();
-        let expected = [("numpy", 1), ("os", 1), ("sklearn", 2), ("c", 9), ("e", 15)];
-        assert_eq!(found, expected.map(|(module, line)| (module.to_owned(), line)));
+        let found: Vec<(String, u64, bool)> =
+            looked(text).imports.into_iter().map(|import| (import.module, import.line, import.at_once)).collect();
+        let expected = [("numpy", 1, true), ("os", 1, true), ("sklearn", 2, true), ("c", 9, true), ("e", 15, false)];
+        assert_eq!(found, expected.map(|(module, line, at_once)| (module.to_owned(), line, at_once)));
     }
 
     #[test]

@@ -26,7 +26,8 @@ pub(super) fn each<R: Read + Seek>(
     let left_bytes = Rc::new(Cell::new(DIRECTORY_BYTES_MAX));
     let Ok(mut archive) = ZipArchive::new(Counted { source, left_bytes: left_bytes.clone() }) else { return };
     left_bytes.set(MEMBERS_BYTES_MAX);
-    let names: Vec<String> = archive.file_names().filter(|name| wanted(name)).take(members_max).map(str::to_owned).collect();
+    let names: Vec<String> =
+        archive.file_names().filter_map(|name| Some(name.ok()?.into_owned())).filter(|name| wanted(name)).take(members_max).collect();
     let mut unpacked_bytes_left = MEMBERS_BYTES_MAX;
     for name in names {
         let Ok(member) = archive.by_name(&name) else { continue };
