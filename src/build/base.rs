@@ -184,6 +184,12 @@ pub async fn find(choice: Choice, platforms: &[Platform], places: &Places, liste
     }
 }
 
+/// Whether a listed runtime was imported into a store: then nothing else is looked at.
+pub async fn is_imported(runtime: &Runtime, store: &Arc<Store>) -> bool {
+    let source = Source::Store { store: store.clone(), repository: runtime.name.clone() };
+    source.manifest(&runtime.version).await.is_ok()
+}
+
 /// Looks for a listed runtime; the inner error is what was tried, for the end of a sentence.
 async fn look_for(runtime: &Runtime, places: &Places) -> Result<Result<(String, Source, Pulled), String>, BaseError> {
     if let Some(store) = &places.store {
