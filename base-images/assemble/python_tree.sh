@@ -11,7 +11,8 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
 server=$here/../server
 proto_dir=$1
-destination=$2
+mkdir -p "$2"
+destination=$(cd "$2" && pwd -P)
 
 unavailable() {
     printf 'serving-runtime-python: %s\n' "$1" >&2
@@ -28,13 +29,17 @@ esac
 [ -f "$proto_dir/hydro_serving_grpc/contract/model_contract.proto" ] ||
     unavailable "there are no .proto files in $proto_dir: set PROTO_DIR to this repository's proto folder"
 
-mkdir -p "$destination"
 # File by file, without bytecode that a test run may have left beside the sources.
-(cd "$server" && find . -name '*.py' | LC_ALL=C sort) | while IFS= read -r file; do
+(cd "$server" && find serve.py lamina_runtime hydro_serving_grpc -name '*.py' | LC_ALL=C sort) | while IFS= read -r file; do
     install -D -m 0644 "$server/$file" "$destination/$file"
 done
 
-# Messages of models and runtimes and no others: a change in what other parts of the product read must not make a new runtime. The health protocol is
-# left out too: lamina_runtime/health.py says why.
-(cd "$proto_dir" && find hydro_serving_grpc -name '*.proto' -print0 | LC_ALL=C sort -z) |
-    xargs -0 protoc -I "$proto_dir" --python_out "$destination"
+# Messages of models and runtimes and no others: a change in what other parts of the product read must not make a new runtime. The protocols of
+# health and reflection get no modules: lamina_runtime/health.py says why.
+messages=$(cd "$proto_dir" && find hydro_serving_grpc -name '*.proto' | LC_ALL=C sort)
+# shellcheck disable=SC2086  # One word a file: the names are ours, and without blanks.
+(cd "$proto_dir" && protoc -I . --python_out "$destination" $messages)
+# What lamina_runtime/reflection.py tells of them.
+# shellcheck disable=SC2086
+(cd "$proto_dir" && protoc -I . --include_imports --descriptor_set_out "$destination/lamina_runtime/descriptors.bin" \
+    $messages grpc/health/v1/health.proto grpc/reflection/v1/reflection.proto grpc/reflection/v1alpha/reflection.proto)

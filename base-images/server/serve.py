@@ -1,22 +1,19 @@
-"""The entry point of a serving-runtime-python image.
+"""The entry point of a serving runtime's image.
 
 It is run as a file, so that Python puts this folder, and not the model's working directory, first in sys.path. What must stay true: the
 model's folders are in sys.path before anything outside of the standard library is imported (lamina_runtime.model_path says why), and a
 failure to serve is one sentence on stderr and exit code 1.
 """
 
-import logging
 import sys
 import traceback
 
-from lamina_runtime import model_path, settings
+from lamina_runtime import logs, model_path, settings
 
 
 def main():
-    # Lines appear when they are written: what a function printed before it crashed the process is what its author needs.
-    sys.stdout.reconfigure(line_buffering=True)
-    logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
+        logs.set_up(settings.read_log())
         known = settings.read()
         if known.backend == "python":
             # The code of other models is not Python, and a file of theirs that is named as a module must not become one.
@@ -30,7 +27,7 @@ def main():
             # The user's own traceback, which the sentence below sums up.
             traceback.print_exception(refusal.__cause__)
         sys.stdout.flush()
-        print(f"serving-runtime-python: {refusal}", file=sys.stderr)
+        print(f"{settings.runtime_name()}: {refusal}", file=sys.stderr)
         return 1
     return 0
 

@@ -25,9 +25,10 @@ class Field:
     # None: any shape, or an unknown rank. A size of -1: any length. (): a scalar.
     shape: Optional[Tuple[int, ...]]
     subfields: Tuple["Field", ...] = ()
-    # Only for showing the contract; the same members as hs.ModelField.
+    # These are for showing the contract.
     profile: int = 0
     unknown_rank: bool = False
+    dimension_names: Tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,8 @@ def _field(message):
     stated = message.HasField("shape")
     unknown_rank = stated and message.shape.unknown_rank
     shape = tuple(dim.size for dim in message.shape.dim) if stated and not unknown_rank else None
-    return Field(message.name, message.dtype, shape, tuple(map(_field, message.subfields.data)), message.profile, unknown_rank)
+    names = tuple(dim.name for dim in message.shape.dim)
+    return Field(message.name, message.dtype, shape, tuple(map(_field, message.subfields.data)), message.profile, unknown_rank, names)
 
 
 def _bare_field(message):

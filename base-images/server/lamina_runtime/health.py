@@ -70,6 +70,10 @@ class Health:
                 return
             await changed.wait()
 
+    @property
+    def status(self):
+        return self._status
+
     def _set(self, status):
         self._status = status
         changed, self._changed = self._changed, asyncio.Event()

@@ -1,6 +1,6 @@
-"""The process: load the model, open the port, serve until told to stop.
+"""The process: load the model, open the ports, serve until told to stop.
 
-What must stay true: the port opens only when the model is loaded, so "the port answers" and "it can predict" are one thing for every probe
+What must stay true: a port opens only when the model is loaded, so "the port answers" and "it can predict" are one thing for every probe
 there is. Predictions run in threads, because users' functions block; everything else runs in the event loop. Nothing is written to disk: the
 root file system may be read-only.
 """
@@ -10,18 +10,16 @@ import logging
 import os
 import signal
 import sys
-from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 
-import hydro_serving_grpc as hs
-from lamina_runtime import backend, contract, prediction
+from lamina_runtime import backend, contract, http_server, reflection, services
 from lamina_runtime.health import Health
+from lamina_runtime.http_routes import Routes
 from lamina_runtime.settings import Refused
+from lamina_runtime.work import Work
 
 log = logging.getLogger("lamina.server")
-
-PREDICTION_SERVICE = "tensorflow.serving.PredictionService"
 
 # The ancestor's later runtimes took this much, and its clients send it: images and batches go above gRPC's default of 4 MiB quickly.
 MESSAGE_BYTES_MAX = 256 * 1024 * 1024
@@ -36,11 +34,13 @@ def run(settings):
 
 
 def _load_and_serve(settings):
-    model = backend.load(settings, contract.read(os.path.join(settings.model_dir, "contract.protobin")))
+    known = contract.read(os.path.join(settings.model_dir, "contract.protobin"))
+    model = backend.load(settings, known)
     log.info("model %s is loaded; signatures: %s", model.name or "(without a name)", ", ".join(sorted(model.signatures)))
-    executor = ThreadPoolExecutor(max_workers=settings.predict_threads, thread_name_prefix="predict")
-    running = asyncio.run(_serve(settings, model, executor))
-    executor.shutdown(wait=not running, cancel_futures=True)
+    work = Work(settings.predict_threads)
+    asyncio.run(_serve(settings, known, model, work))
+    running = work.running
+    work.shut_down()
     if running:
         # A function that does not return would keep the interpreter from ending, and the container until it is killed.
         log.warning("gave up on %d predictions that were still running after %d s", running, settings.stop_grace_s)
@@ -50,15 +50,13 @@ def _load_and_serve(settings):
         os._exit(0)
 
 
-async def _serve(settings, model, executor):
-    """Returns the number of predictions that outlived the grace period."""
+async def _serve(settings, known, model, work):
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
 
-    predictions = Predictions(model, executor)
-    health = Health([PREDICTION_SERVICE])
+    health = Health([services.SEED, services.THIRD])
     server = grpc.aio.server(
         options=(
             ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
@@ -67,50 +65,21 @@ async def _serve(settings, model, executor):
             ("grpc.so_reuseport", 0),
         )
     )
-    server.add_generic_rpc_handlers((predictions.handler(), health.handler()))
+    handlers = services.Services(model, settings.check, work).handlers()
+    server.add_generic_rpc_handlers((*handlers, health.handler(), *reflection.handlers([services.SEED, services.THIRD])))
     port = _open_port(server, settings.port)
+    http = await _open_http(settings, Routes(known, model, settings.check, work, health))
     await server.start()
     health.serve()
+    # Before the line that people and scripts wait for.
+    if http:
+        log.info("HTTP on port %d", http.port)
     log.info("ready on port %d", port)
 
     await stop.wait()
     log.info("stopping")
     health.stop()
-    await server.stop(settings.stop_grace_s)
-    return predictions.running
-
-
-class Predictions:
-    """The Predict method: moves each request to a thread and its outcome back."""
-
-    def __init__(self, model, executor):
-        self._model = model
-        self._executor = executor
-        self.running = 0
-
-    def handler(self):
-        predict = grpc.unary_unary_rpc_method_handler(
-            self.predict,
-            request_deserializer=hs.PredictRequest.FromString,
-            response_serializer=hs.PredictResponse.SerializeToString,
-        )
-        return grpc.method_handlers_generic_handler(PREDICTION_SERVICE, {"Predict": predict})
-
-    async def predict(self, request, context):
-        future = asyncio.get_running_loop().run_in_executor(self._executor, prediction.predict, self._model, request)
-        # Counted until the thread is done, not until the caller has gone: a cancelled call leaves its function running.
-        self.running += 1
-        future.add_done_callback(self._done)
-        try:
-            return await asyncio.shield(future)
-        except backend.Failure as failure:
-            await context.abort(failure.code, failure.message)
-
-    def _done(self, future):
-        self.running -= 1
-        if not future.cancelled():
-            # Marks the outcome as seen, where the caller has gone and nobody else will.
-            future.exception()
+    await asyncio.gather(server.stop(settings.stop_grace_s), *([http.stop(settings.stop_grace_s)] if http else []))
 
 
 def _open_port(server, port):
@@ -123,6 +92,20 @@ def _open_port(server, port):
         if opened:
             return opened
     raise Refused(f"port {port} cannot be opened: another process has it, or this user may not (set APP_PORT)")
+
+
+async def _open_http(settings, routes):
+    if settings.http_port is None:
+        return None
+    try:
+        return await http_server.start(settings.http_port, routes.answer, MESSAGE_BYTES_MAX)
+    except OSError as error:
+        problem = f"port {settings.http_port} cannot be opened for HTTP: {error.strerror or error} (set HTTP_PORT, or HTTP_PORT=off)"
+        if settings.http_port_asked:
+            raise Refused(problem) from None
+        # Nobody asked for it, and in a network that is shared with others it may be theirs.
+        log.warning("%s; serving gRPC only", problem)
+        return None
 
 
 def _stop_while_loading():

@@ -1,50 +1,26 @@
 """The backend of Python models: for each signature, the user's function of that name in func_main.py.
 
-Loading happens once, before the port opens, so that a broken model is a container that stops with a reason, not one that answers errors.
-What must stay true: whatever is missing is named together with the path where it was looked for, and with the remedy where there is one.
+Loading happens once, before the port opens, so that a broken model is a container that stops with a reason, not one that answers errors. The module
+stays: what it keeps in its variables lasts from one request to the next. What must stay true: whatever is missing is named together with the path where
+it was looked for, and with the remedy where there is one.
 """
 
 import importlib
-import logging
 import os
-from dataclasses import dataclass
-from typing import Callable
 
-import grpc
-
-import hydro_serving_grpc as hs
 from lamina_runtime import backend
-from lamina_runtime.backend import Failure, Stopped
+from lamina_runtime.backend import Stopped
+from lamina_runtime.backends import python_calling
 from lamina_runtime.settings import Refused
-
-log = logging.getLogger("lamina.predict")
-
-
-@dataclass(frozen=True)
-class Signature(backend.Signature):
-    function: Callable
-
-    def call(self, inputs):
-        try:
-            response = self.function(**inputs)
-        # Users' code may raise anything, SystemExit too; one prediction must not end the server.
-        except BaseException as error:
-            log.exception("%s failed", self.name)
-            raise Failure(grpc.StatusCode.UNKNOWN, f"{self.name} failed: {type(error).__name__}: {error}") from None
-        if not isinstance(response, hs.PredictResponse):
-            message = (
-                f"{self.name} returned {type(response).__module__}.{type(response).__qualname__}, "
-                "and has to return hydro_serving_grpc.PredictResponse"
-            )
-            log.error(message)
-            raise Failure(grpc.StatusCode.OUT_OF_RANGE, message)
-        return response
 
 
 def load(settings, contract):
+    signature = python_calling.BY_NAME[settings.calling]
+    for declared in contract.signatures:
+        signature.check_declared(declared)
     module = import_func_main(settings.model_dir)
     signatures = {
-        declared.name: Signature(declared.name, declared.inputs, declared.outputs, _function(module, declared.name))
+        declared.name: signature(declared.name, declared.inputs, declared.outputs, _function(module, declared.name))
         for declared in contract.signatures
     }
     return backend.Model(contract.model_name, signatures)

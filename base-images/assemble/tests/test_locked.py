@@ -3,12 +3,15 @@
 import hashlib
 import os
 import subprocess
+import sys
 import tarfile
 import tempfile
 import unittest
 
-import support  # noqa: F401  (puts assemble/ into sys.path)
-import locked
+BASES = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.insert(0, os.path.join(BASES, "assemble"))
+
+import locked  # noqa: E402
 
 DIGEST = hashlib.sha256(b"content").hexdigest()
 URIS = f"'http://mirror.test/d/dash_0.5_amd64.deb' dash_1%3a0.5_amd64.deb 7 SHA256:{DIGEST}\n"
@@ -89,7 +92,7 @@ class BuildScript(unittest.TestCase):
     """build.sh with recipes and locks that cannot be made; no mirror is asked."""
 
     def run_it(self, *arguments, **environment):
-        command = ["bash", os.path.join(support.BASES, "build.sh"), *arguments]
+        command = ["bash", os.path.join(BASES, "build.sh"), *arguments]
         return subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, check=False)
 
     def test_an_unknown_runtime_is_answered_with_the_known_ones(self):
@@ -102,7 +105,7 @@ class BuildScript(unittest.TestCase):
         with tempfile.TemporaryDirectory() as folder:
             # The recipes as they are, and a lock with a version that no mirror has.
             bases = os.path.join(folder, "base-images")
-            subprocess.run(["cp", "-r", support.BASES, bases], check=True)
+            subprocess.run(["cp", "-r", BASES, bases], check=True)
             for path in os.listdir(os.path.join(bases, "serving-runtime-python", "3.11")):
                 if path.endswith(".lock"):
                     with open(os.path.join(bases, "serving-runtime-python", "3.11", path), "w", encoding="utf-8") as file:
@@ -114,7 +117,7 @@ class BuildScript(unittest.TestCase):
             sources = os.path.join(folder, "list.sources")
             with open(sources, "w", encoding="utf-8") as file:
                 file.write(f"Types: deb\nURIs: copy:{folder}\nSuites: ./\nTrusted: yes\n")
-            environment = {**os.environ, "OUT": os.path.join(folder, "out"), "PROTO_DIR": support.PROTO, "APT_SOURCES": sources}
+            environment = {**os.environ, "OUT": os.path.join(folder, "out"), "PROTO_DIR": os.path.join(os.path.dirname(BASES), "proto"), "APT_SOURCES": sources}
             environment.pop("HS", None)
             ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         self.assertEqual(ended.returncode, 66, ended.stderr)

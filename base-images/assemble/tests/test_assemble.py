@@ -2,13 +2,16 @@
 
 import io
 import os
+import sys
 import tarfile
 import tempfile
 import unittest
 
-import support  # noqa: F401  (puts assemble/ into sys.path)
-import apt_sources
-import layer_tar
+BASES = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.insert(0, os.path.join(BASES, "assemble"))
+
+import apt_sources  # noqa: E402
+import layer_tar  # noqa: E402
 
 
 def rewritten(entries, newest=0):

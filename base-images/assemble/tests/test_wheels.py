@@ -2,15 +2,18 @@
 
 import io
 import os
+import sys
 import tarfile
 import tempfile
 import unittest
 import zipfile
 
-import support  # noqa: F401  (puts assemble/ into sys.path)
-import image_config
-import layer_tar
-import wheels
+BASES = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.insert(0, os.path.join(BASES, "assemble"))
+
+import image_config  # noqa: E402
+import layer_tar  # noqa: E402
+import wheels  # noqa: E402
 
 RECORD = "pkg/__init__.py,sha256=x,1\npkg/tests/test_a.py,sha256=x,1\npkg-1.data/scripts/run,sha256=x,1\npkg-1.dist-info/RECORD,,\n"
 

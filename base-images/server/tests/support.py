@@ -4,7 +4,7 @@ No mocks: a test's server is the image's own entry point in a process of its own
 is left behind, neither files nor processes.
 
 Run all tests with
-    /usr/bin/python3 -B -m unittest discover -s base-images/serving-runtime-python/tests
+    /usr/bin/python3 -B -m unittest discover -s base-images/server/tests
 They need Debian's python3-grpcio, python3-protobuf, python3-numpy and protobuf-compiler, or what pip calls grpcio, protobuf and numpy beside
 a protoc of 3.20 or 3.21.
 """
@@ -36,7 +36,6 @@ def _make_tree():
 
 TREE = _make_tree()
 sys.path.insert(0, TREE)
-sys.path.insert(0, os.path.join(BASES, "assemble"))
 
 import grpc  # noqa: E402
 import hydro_serving_grpc as hs  # noqa: E402
