@@ -11,7 +11,7 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use include_dir::{Dir, DirEntry, include_dir};
-use lamina::cli::args::{DemoArguments, ModelArguments, RunArguments, ServeArguments, UploadArguments};
+use lamina::cli::args::{DemoArguments, FitArguments, ModelArguments, RunArguments, ServeArguments, UploadArguments};
 use lamina::cli::say::Voice;
 use lamina::cli::settings::Settings;
 use lamina::cli::{run, upload};
@@ -107,6 +107,7 @@ async fn show(
         server: Some(format!("http://{}", running.address)),
         no_wait: false,
         gate: None,
+        fit: FitArguments::default(),
         model: ModelArguments::default(),
     };
     let version = upload::upload(&words, settings, voice).await?;

@@ -54,6 +54,15 @@ pub mod oci {
     /// The header blocks of a tar entry.
     pub mod tar_header;
 
+    /// A blob as ranges of files.
+    pub mod splice;
+
+    /// Runs of one byte, shortened.
+    pub mod run_deflate;
+
+    /// A compressed layer of files that lie compressed in archives.
+    pub mod packed;
+
     /// What a manifest names.
     pub mod mentions;
 
@@ -136,11 +145,17 @@ pub mod contract {
     /// TensorFlow's saved_model.pbtxt -> Contract.
     pub mod saved_model_text;
 
+    /// TensorFlow's saved_model.pb -> the operations in it.
+    pub mod saved_model_operations;
+
     /// The types of ONNX, and what a contract says of each.
     pub mod onnx_type;
 
     /// ONNX models -> Contract.
     pub mod onnx;
+
+    /// ONNX models -> the operators in them.
+    pub mod onnx_operators;
 
     /// The config out of an .h5 file.
     pub mod keras_hdf5;
@@ -183,6 +198,9 @@ pub mod contract {
 
     /// Keras' .h5 and .keras -> Contract.
     pub mod keras;
+
+    /// Which layers of a Keras model are code.
+    pub mod keras_code;
 
     /// The metadata file of one saved Spark stage.
     pub mod spark_metadata;
@@ -250,6 +268,9 @@ pub mod model {
     /// A contract's file -> Contract; whether two agree.
     pub mod contract_file;
 
+    /// The bytes of a pickle, front to back.
+    pub mod pickle_tape;
+
     /// Which names a pickle imports, without loading it.
     pub mod pickle;
 
@@ -280,6 +301,27 @@ pub mod model {
     /// Does a Python model's code keep its contract?
     pub mod python_code;
 
+    /// The names of Python's packages and of wheels.
+    pub mod python_package;
+
+    /// What a wheel must be made for, and which is the best.
+    pub mod wheel_target;
+
+    /// `requirements.txt`, read and not resolved.
+    pub mod requirements;
+
+    /// Which requirements are for a target.
+    pub mod marker;
+
+    /// Which wheels a model's requirements are.
+    pub mod requirements_lock;
+
+    /// Which file of a wheel is installed where.
+    pub mod wheel_layout;
+
+    /// The two ways to serve a Keras model.
+    pub mod keras_ways;
+
     /// The contract that was given, the one that the model says, or none.
     pub mod contract_choice;
 
@@ -289,6 +331,39 @@ pub mod model {
     /// Which base serves which type of model.
     pub mod runtime;
 
+    /// The names of the ancestor's runtimes -> ours.
+    pub mod runtime_alias;
+
+    /// What a model's fit is judged by, and what is let through.
+    pub mod fit;
+
+    /// The members of a zip that somebody wants.
+    pub mod zip_members;
+
+    /// What loading a model's pickles would run.
+    pub mod fit_pickle;
+
+    /// Keys and tokens in what is shipped.
+    pub mod fit_secrets;
+
+    /// What a Python file imports.
+    pub mod python_imports;
+
+    /// Which Python has which module.
+    pub mod python_standard;
+
+    /// Which distribution brings which module.
+    pub mod python_distributions;
+
+    /// Which operations a TensorFlow has.
+    pub mod tensorflow_operations;
+
+    /// A model's files -> what they say of its fit.
+    pub mod fit_scan;
+
+    /// What a model needs against what a runtime has.
+    pub mod fit_judge;
+
     /// Which file goes in which layer.
     pub mod plan;
 }
@@ -296,17 +371,26 @@ pub mod model {
 /// Floor 1: local bytes. Blocking calls only; async callers use `spawn_blocking`.
 #[cfg(feature = "program")]
 pub mod disk {
+    /// Which digests the runtimes are locked to.
+    pub mod base_lock;
+
     /// A recipe's bytes, or any range of them.
     pub mod render;
 
     /// A recipe read once: its digest, and its blob.
     pub mod seal;
 
+    /// A splice's bytes, or any range of them.
+    pub mod splice_reader;
+
     /// What sealing gave, remembered.
     pub mod seal_cache;
 
     /// The digests of a folder's files, remembered.
     pub mod digest_cache;
+
+    /// What the files of a folder say of its fit, remembered.
+    pub mod fit_cache;
 
     /// A blocking reader as an asynchronous stream.
     pub mod stream;
@@ -623,6 +707,9 @@ pub mod cli {
     /// Opening what users name.
     pub mod open;
 
+    /// What the command line says of a model's fit.
+    pub mod fit;
+
     /// `hs build`.
     pub mod build;
 
@@ -652,6 +739,9 @@ pub mod cli {
 
     /// `hs base`.
     pub mod base;
+
+    /// `hs base lock` and `hs base list`.
+    pub mod base_lock;
 
     /// Contracts as users name them.
     pub mod contract_source;

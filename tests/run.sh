@@ -34,7 +34,7 @@ fi
 
 # The runtimes' server and the bases' recipes are Python, and are tested in Python.
 /usr/bin/python3 -B -m unittest discover -s base-images/server/tests
-/usr/bin/python3 -B -m unittest discover -s base-images/serving-runtime-python/tests
+/usr/bin/python3 -B -m unittest discover -s base-images/assemble/tests
 
 # One profile for everything: what is tested is what is shipped, and it is built once.
 cargo test --release --locked --no-run

@@ -12,6 +12,8 @@ import sys
 # Debian's names are Go's for all that its 64-bit machines are called, but one.
 ARCHITECTURES = {"ppc64el": "ppc64le"}
 
+SECOND_NS = 1_000_000_000
+
 
 def main(arguments):
     if len(arguments) < 5:
@@ -29,7 +31,7 @@ def config(runtime, architecture, python_version, lock_sha256, description, envi
         "os": "linux",
         "config": {
             "User": "42069:42069",
-            "ExposedPorts": {"9090/tcp": {}},
+            "ExposedPorts": {"9090/tcp": {}, "9092/tcp": {}},
             "Env": [
                 "PATH=/usr/local/bin:/usr/bin:/bin",
                 "LANG=C.UTF-8",
@@ -42,6 +44,11 @@ def config(runtime, architecture, python_version, lock_sha256, description, envi
                 *environment,
             ],
             "Entrypoint": ["/usr/bin/python3", "/opt/lamina/serve.py"],
+            # For engines that read it; Kubernetes asks over gRPC.
+            "Healthcheck": {
+                "Test": ["CMD", "/usr/bin/python3", "/opt/lamina/probe.py"],
+                "Interval": 30 * SECOND_NS, "Timeout": 10 * SECOND_NS, "StartPeriod": 60 * SECOND_NS, "Retries": 3,
+            },
             "WorkingDir": "/",
             "StopSignal": "SIGTERM",
             "Labels": {

@@ -30,7 +30,7 @@ esac
     unavailable "there are no .proto files in $proto_dir: set PROTO_DIR to this repository's proto folder"
 
 # File by file, without bytecode that a test run may have left beside the sources.
-(cd "$server" && find serve.py lamina_runtime hydro_serving_grpc -name '*.py' | LC_ALL=C sort) | while IFS= read -r file; do
+(cd "$server" && find serve.py probe.py lamina_runtime hydro_serving_grpc -name '*.py' | LC_ALL=C sort) | while IFS= read -r file; do
     install -D -m 0644 "$server/$file" "$destination/$file"
 done
 

@@ -15,7 +15,9 @@ def main():
     try:
         logs.set_up(settings.read_log())
         known = settings.read()
-        model_path.add(known.model_dir)
+        if known.backend == "python":
+            # The code of other models is not Python, and a file of theirs that is named as a module must not become one.
+            model_path.add(known.model_dir)
         # Here, and not above: this is what imports gRPC and protobuf.
         from lamina_runtime import server
 

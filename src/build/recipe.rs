@@ -15,6 +15,9 @@ use crate::contract::wire::{self, Dialect, WireError};
 use crate::disk::seal::{self, SealError};
 use crate::disk::seal_cache::{Remembered, SealCache};
 use crate::fault::{Failure, Fault};
+use crate::model::fit::{Finding, FitError, Policy};
+use crate::model::fit_judge;
+use crate::model::fit_scan::Facts;
 use crate::model::intake::Model;
 use crate::model::plan::{self, Layout, PlanError, PlannedLayer};
 use crate::model::runtime::{RuntimeError, RuntimeList};
@@ -41,6 +44,10 @@ pub struct Request {
     pub dialect: Option<Dialect>,
     /// The instant of everything in the image, seconds since the epoch (`SOURCE_DATE_EPOCH`).
     pub epoch_s: u64,
+    /// What the model's files say of its fit.
+    pub facts: Facts,
+    /// Which findings are let through.
+    pub policy: Policy,
     /// Where compressed layers are put; must outlive the copy.
     pub scratch: PathBuf,
     /// What earlier builds remember of their layers; `None`: everything is read.
@@ -60,7 +67,9 @@ pub struct Built {
     pub contract: Option<ContractInImage>,
     /// What is in each of our layers, in their order.
     pub recipes: Vec<Arc<Recipe>>,
-    /// What had to be said, the model's own warnings among it.
+    /// What was found of the model's fit.
+    pub findings: Vec<Finding>,
+    /// What had to be said, the model's own warnings and the findings among it.
     pub warnings: Vec<String>,
 }
 
@@ -82,6 +91,9 @@ pub enum BuildError {
     /// The base cannot be had.
     #[error(transparent)]
     Base(#[from] BaseError),
+    /// The model does not fit its runtime, or has what is not wanted.
+    #[error(transparent)]
+    Fit(#[from] FitError),
     /// The contract cannot be written in the dialect.
     #[error("writing the contract for the runtime")]
     Contract(#[source] WireError),
@@ -107,6 +119,7 @@ impl BuildError {
         match self {
             BuildError::Runtime(error) => Some(error),
             BuildError::Base(error) => Some(error),
+            BuildError::Fit(error) => Some(error),
             BuildError::Contract(error) => Some(error),
             BuildError::Plan(error) => Some(error),
             BuildError::Seal(error) => Some(error),
@@ -119,6 +132,7 @@ impl BuildError {
     pub fn stage(&self) -> &'static str {
         match self {
             BuildError::Runtime(_) | BuildError::Base(_) => "base",
+            BuildError::Fit(_) => "fit",
             BuildError::Contract(_) => "contract",
             BuildError::Plan(_) => "plan",
             BuildError::Seal(_) | BuildError::Stopped(_) => "seal",
@@ -146,10 +160,14 @@ pub async fn build(model: &Model, request: &Request, places: &Places, listener: 
     let mut warnings = model.warnings.clone();
 
     stage("Finding the base");
-    let (choice, warning) = request.runtimes.choose(model.runtime.as_deref(), &model.model_type)?;
+    let (choice, warning) = request.runtimes.choose(model.runtime.as_deref(), model.served_type())?;
     warnings.extend(warning);
     let bases = base::find(choice, &request.platforms, places, listener).await?;
     warnings.extend(bases.notice.clone());
+    // What the base is, is certain now: before any layer is made, and before anything is sent.
+    let findings = request.policy.pass(fit_judge::judge(&request.facts, &model.payload, bases.runtime.as_ref(), true))?;
+    warnings.extend(findings.iter().map(Finding::to_string));
+    fit_judge::unseen(&request.facts).into_iter().for_each(|text| listener(Event::Note(text)));
 
     stage("Planning the layers");
     let contract = contract_in_image(model, request, &bases, &mut warnings)?;
@@ -171,7 +189,7 @@ pub async fn build(model: &Model, request: &Request, places: &Places, listener: 
     }
     listener(Event::Note(format!("image {}", images.top().digest)));
     let base = bases.bases.first().map(|base| (base.name.clone(), base.digest));
-    Ok(Built { images, source: bases.source, base, contract, recipes, warnings })
+    Ok(Built { images, source: bases.source, base, contract, recipes, findings, warnings })
 }
 
 fn contract_in_image(

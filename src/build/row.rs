@@ -15,6 +15,7 @@ use crate::contract::contract::Contract;
 use crate::contract::wire::{self, Dialect, WireError};
 use crate::disk::store::{Store, StoreError};
 use crate::fault::{Failure, Fault};
+use crate::model::fit::Allowance;
 use crate::model::intake::{FoundContract, Model};
 use crate::model::name::{ModelName, NameError};
 use crate::oci::digest::Digest;
@@ -26,6 +27,9 @@ struct Request {
     description: Option<String>,
     #[serde(default)]
     contract_source: Option<String>,
+    /// What of the model's fit is accepted.
+    #[serde(default)]
+    allow: Vec<String>,
 }
 
 /// Why a model cannot be kept for a build, or a kept one cannot be read.
@@ -84,10 +88,14 @@ pub fn new_version(
     model: &Model,
     tree_digest: Digest,
     metadata: BTreeMap<String, String>,
+    allow: &[Allowance],
     mut log: Vec<NewLine>,
 ) -> Result<NewVersion, RowError> {
-    let request =
-        Request { description: model.description.clone(), contract_source: model.contract.as_ref().map(|found| found.source.clone()) };
+    let request = Request {
+        description: model.description.clone(),
+        contract_source: model.contract.as_ref().map(|found| found.source.clone()),
+        allow: allow.iter().map(ToString::to_string).collect(),
+    };
     log.extend(model.warnings.iter().map(NewLine::warning));
     Ok(NewVersion {
         model: model.name.to_string(),
@@ -107,6 +115,12 @@ pub fn contract_of(version: &Version) -> Result<Option<Contract>, RowError> {
     let Some(kept) = &version.contract else { return Ok(None) };
     let decoded = wire::decode(&kept.protobin, kept.dialect.parse().ok());
     decoded.map(|(contract, _)| Some(contract)).map_err(|source| RowError::Decode { build: version.build.0, source })
+}
+
+/// What of the model's fit was accepted with the upload. A word that this release does not know accepts nothing.
+pub fn allowed(claim: &Claim) -> Vec<Allowance> {
+    let words = serde_json::from_value::<Request>(claim.request.clone()).map(|request| request.allow).unwrap_or_default();
+    words.iter().filter_map(|word| word.parse().ok()).collect()
 }
 
 /// The model of a claimed build, its files in the store.
@@ -216,10 +230,12 @@ mod tests {
             }),
             warnings: vec!["mind the gap".to_owned()],
         };
-        let new = new_version(&model_, tree_digest, BTreeMap::new(), vec![NewLine::info("uploaded")]).unwrap();
+        let new = new_version(&model_, tree_digest, BTreeMap::new(), &["pickle:w.pkl".parse().unwrap()], vec![NewLine::info("uploaded")])
+            .unwrap();
         let version = catalog.create_version(new).await.unwrap();
         let claim = catalog.claim(60).await.unwrap().unwrap();
         let back = model(&claim, &store).unwrap();
+        assert_eq!(allowed(&claim).iter().map(ToString::to_string).collect::<Vec<_>>(), ["pickle:w.pkl"]);
         assert_eq!((back.name, back.model_type, back.runtime), (model_.name, model_.model_type, model_.runtime));
         assert_eq!((back.description, back.payload, back.contract), (model_.description, payload, model_.contract));
         assert_eq!(back.warnings, Vec::<String>::new());

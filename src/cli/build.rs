@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::args::BuildArguments;
 use super::say::{Voice, size};
 use super::settings::Settings;
-use super::{contract_judge, open};
+use super::{contract_judge, fit, open};
 use crate::build::recipe::{self, Built, Request};
 use crate::contract::wire::Dialect;
 use crate::fault::{Failure, Fault};
@@ -89,10 +89,13 @@ pub async fn build(arguments: &BuildArguments, settings: &Settings, voice: &Voic
     let platforms: Vec<Platform> = arguments.platform.iter().map(|text| text.parse()).collect::<Result<_, _>>()?;
     let platforms = unique(platforms);
     let dialect: Option<Dialect> = arguments.dialect.as_deref().map(str::parse).transpose()?;
+    let policy = fit::policy(&arguments.fit, settings)?;
     let layout = Layout::from_word(&arguments.layout).ok_or_else(|| BuildCommandError::Layout(arguments.layout.clone()))?;
     let (folder, words, of_machine) = (arguments.folder.clone(), arguments.model.clone(), settings.clone());
     let read = tokio::task::spawn_blocking(move || open::folder(&folder, &words, &of_machine)).await;
     let open::ReadFolder { model, left_out, .. } = read.map_err(recipe::BuildError::Stopped)??;
+    let cached = if arguments.no_cache { None } else { settings.fit_cache.clone() };
+    let facts = fit::facts(&model, &arguments.folder, settings, cached).await.map_err(recipe::BuildError::Stopped)?;
     for path in &left_out {
         voice.note(&format!("  left out: {path}"));
     }
@@ -101,6 +104,8 @@ pub async fn build(arguments: &BuildArguments, settings: &Settings, voice: &Voic
     }
     let scratch = tempfile::Builder::new().prefix("hs-build-").tempdir().map_err(BuildCommandError::Scratch)?;
     let request = Request {
+        facts,
+        policy,
         version: arguments.version.clone(),
         runtimes: settings.runtimes.clone(),
         platforms,
@@ -142,6 +147,7 @@ fn document(outcome: &Outcome, arguments: &BuildArguments, references: &[String]
         "images": built.images.images.iter().map(report::image).collect::<Vec<_>>(),
         "transfer": transfer,
         "left_out": outcome.left_out,
+        "findings": built.findings,
         "warnings": built.warnings,
         "duration_ms": u64::try_from(duration_ms).unwrap_or(u64::MAX),
     })
@@ -170,6 +176,9 @@ fn text(outcome: &Outcome, arguments: &BuildArguments, references: &[String], tr
 
 /// Which file is in which layer; the rule itself stands in `model/plan.rs`.
 fn explain(outcome: &Outcome, out: &mut String) {
+    for finding in &outcome.built.findings {
+        let _ = writeln!(out, "  found: {finding}");
+    }
     let Some(image) = outcome.built.images.images.first() else { return };
     let mut recipes = outcome.built.recipes.iter();
     for layer in &image.layers {

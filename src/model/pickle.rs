@@ -8,10 +8,17 @@
 //! This is no proof that a pickle is harmless: a name can be put together at run time. What could not be followed is counted, and where
 //! the scan ended, and why, is said.
 //!
-//! What must stay true: bytes are stepped over once, front to back; nothing is decompressed, and no length is believed past the end.
+//! What must stay true: bytes are stepped over once, front to back, and what is long is not read (`pickle_tape.rs`); nothing is decompressed, and no
+//! length is believed past the end.
 
 use std::collections::BTreeMap;
+use std::io::Cursor;
+use std::io::Read;
+use std::io::Seek;
 use std::ops::Range;
+
+use super::pickle_tape::Tape;
+use super::pickle_tape::TapeEnd;
 
 /// The most opcodes that are stepped over. The words of a large vocabulary take four each.
 pub const OPCODES_MAX: usize = 1_000_000;
@@ -20,7 +27,7 @@ pub const OPCODES_MAX: usize = 1_000_000;
 pub const GLOBALS_MAX: usize = 10_000;
 
 /// The longest module or name that is believed.
-const NAME_BYTES_MAX: usize = 1_000;
+const NAME_BYTES_MAX: u64 = 1_000;
 
 /// A name that a pickle imports.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,6 +36,8 @@ pub struct Global {
     pub module: String,
     /// The name in it: `Pipeline`.
     pub name: String,
+    /// The byte at which the opcode stands that imports it.
+    pub offset: usize,
 }
 
 /// Why a scan ended.
@@ -42,7 +51,7 @@ pub enum End {
     NoOpcode,
     /// At the raw elements of an array, which joblib writes between the opcodes.
     RawArray,
-    /// At [`OPCODES_MAX`] or [`GLOBALS_MAX`].
+    /// At [`OPCODES_MAX`] or [`GLOBALS_MAX`], or where as much has been read as may be.
     Limit,
 }
 
@@ -61,10 +70,15 @@ pub struct Scan {
 
 /// The names that the pickle at the beginning of `bytes` imports.
 pub fn globals(bytes: &[u8]) -> Scan {
-    let mut scanner = Scanner { bytes, ..Scanner::default() };
+    scan(Cursor::new(bytes), 0, bytes.len() as u64)
+}
+
+/// The names that the pickle imports which begins at byte `start` of `source`; nothing past byte `end` is looked at.
+pub fn scan<R: Read + Seek>(source: R, start: u64, end: u64) -> Scan {
+    let mut scanner = Scanner::new(source, start, end);
     let mut opcodes = 0;
     let end = loop {
-        scanner.opcode_offset = scanner.at;
+        scanner.opcode_offset = scanner.tape.at() as usize;
         if opcodes == OPCODES_MAX || scanner.globals.len() == GLOBALS_MAX {
             break End::Limit;
         }
@@ -81,16 +95,14 @@ pub fn sklearn_version(bytes: &[u8]) -> Option<String> {
     const KEY: &[u8] = b"_sklearn_version";
     const VERSION_BYTES_MAX: usize = 32;
     let after = bytes.windows(KEY.len()).position(|window| window == KEY)? + KEY.len();
-    let mut scanner = Scanner { bytes, at: after, ..Scanner::default() };
     // As text the key ends with its line.
-    if bytes.get(after) == Some(&b'\n') {
-        scanner.at += 1;
-    }
+    let after = after + usize::from(bytes.get(after) == Some(&b'\n'));
+    let mut scanner = Scanner::new(Cursor::new(bytes), after as u64, bytes.len() as u64);
     // Between key and value is at most what memorises the key.
     for _ in 0..2 {
         scanner.step().ok()?;
         let Some(version) = scanner.top.first().cloned().flatten() else { continue };
-        let version = std::str::from_utf8(bytes.get(version)?).ok()?;
+        let version = std::str::from_utf8(bytes.get(version.start as usize..version.end as usize)?).ok()?;
         let plain =
             version.chars().all(|c| c.is_ascii_alphanumeric() || "._+-".contains(c)) && version.starts_with(|c: char| c.is_ascii_digit());
         return (plain && version.len() <= VERSION_BYTES_MAX).then(|| version.to_owned());
@@ -101,22 +113,20 @@ pub fn sklearn_version(bytes: &[u8]) -> Option<String> {
 /// How an opcode's argument is laid out.
 enum Argument {
     None,
-    Fixed(usize),
+    Fixed(u64),
     /// A little-endian length of so many bytes, then that many bytes; whether they are text.
-    Counted(usize, bool),
+    Counted(u64, bool),
     /// Up to a line end; whether it is text.
     Line(bool),
 }
 
-#[derive(Default)]
-struct Scanner<'a> {
-    bytes: &'a [u8],
-    at: usize,
+struct Scanner<R> {
+    tape: Tape<R>,
     opcode_offset: usize,
     /// Where the two values on top of the stack lie, the last first, when they are texts.
-    top: [Option<Range<usize>>; 2],
+    top: [Option<Range<u64>>; 2],
     /// What was memorised, by its number; what is no text is there without a place.
-    memo: BTreeMap<u64, Option<Range<usize>>>,
+    memo: BTreeMap<u64, Option<Range<u64>>>,
     globals: Vec<Global>,
     unresolved: usize,
     /// Joblib's stand-in for an array has been imported; after its state come raw bytes.
@@ -124,14 +134,35 @@ struct Scanner<'a> {
     previous: u8,
 }
 
-impl Scanner<'_> {
+impl From<TapeEnd> for End {
+    fn from(end: TapeEnd) -> End {
+        match end {
+            TapeEnd::Cut => End::Cut,
+            TapeEnd::Limit => End::Limit,
+        }
+    }
+}
+
+impl<R: Read + Seek> Scanner<R> {
+    fn new(source: R, start: u64, end: u64) -> Scanner<R> {
+        Scanner {
+            tape: Tape::new(source, start, end),
+            opcode_offset: 0,
+            top: [None, None],
+            memo: BTreeMap::new(),
+            globals: Vec::new(),
+            unresolved: 0,
+            arrays: false,
+            previous: 0,
+        }
+    }
+
     fn step(&mut self) -> Result<(), End> {
-        let opcode = self.take(1)?;
-        let opcode = *self.bytes.get(opcode.start).ok_or(End::Cut)?;
+        let opcode = self.tape.number(1)? as u8;
         match opcode {
             b'.' => return Err(End::Stop),
             b'c' | b'i' => {
-                let (module, name) = (self.line()?, self.line()?);
+                let (module, name) = (self.tape.line()?, self.tape.line()?);
                 self.import(Some(module), Some(name));
             }
             0x93 => {
@@ -140,12 +171,12 @@ impl Scanner<'_> {
             }
             // An extension: a number that stands for a name in a registry of the loading process.
             0x82..=0x84 => {
-                self.take(1 << (opcode - 0x82))?;
+                self.tape.skip(1 << (opcode - 0x82))?;
                 self.import(None, None);
             }
             0x94 => self.memorise(self.memo.len() as u64),
             b'q' | b'r' => {
-                let number = self.number(if opcode == b'q' { 1 } else { 4 })?;
+                let number = self.tape.number(if opcode == b'q' { 1 } else { 4 })?;
                 self.memorise(number);
             }
             b'p' => {
@@ -155,7 +186,7 @@ impl Scanner<'_> {
             b'h' | b'j' | b'g' => {
                 let number = match opcode {
                     b'g' => self.line_number()?,
-                    _ => self.number(if opcode == b'h' { 1 } else { 4 })?,
+                    _ => self.tape.number(if opcode == b'h' { 1 } else { 4 })?,
                 };
                 self.push(self.memo.get(&number).cloned().flatten());
             }
@@ -174,8 +205,8 @@ impl Scanner<'_> {
     fn argument(&mut self, opcode: u8) -> Result<(), End> {
         let argument = match opcode {
             // These change nothing on the stack.
-            0x80 => return self.take(1).map(drop),
-            0x95 => return self.take(8).map(drop),
+            0x80 => return Ok(self.tape.skip(1).map(drop)?),
+            0x95 => return Ok(self.tape.skip(8).map(drop)?),
             b'(' | b'0' | b'1' | b'N' | b'R' | b'Q' | b')' | b']' | b'a' | b'b' | b'd' | b'e' | b'l' | b'o' | b'}' | b's' | b't' | b'u' => {
                 Argument::None
             }
@@ -197,20 +228,16 @@ impl Scanner<'_> {
         let text = match argument {
             Argument::None => None,
             Argument::Fixed(size_bytes) => {
-                self.take(size_bytes)?;
+                self.tape.skip(size_bytes)?;
                 None
             }
             Argument::Counted(length_bytes, text) => {
-                let length = usize::try_from(self.number(length_bytes)?).map_err(|_| End::Cut)?;
-                Some(self.take(length)?).filter(|_| text)
+                let length = self.tape.number(length_bytes)?;
+                Some(self.tape.skip(length)?).filter(|_| text)
             }
             Argument::Line(text) => {
-                let mut line = self.line()?;
-                let quoted = |at: usize| matches!(self.bytes.get(at), Some(b'\'' | b'"'));
-                if opcode == b'S' && line.len() >= 2 && quoted(line.start) && quoted(line.end - 1) {
-                    line = line.start + 1..line.end - 1;
-                }
-                Some(line).filter(|_| text)
+                let line = self.tape.line()?;
+                Some(if opcode == b'S' { self.tape.within_quotes(line) } else { line }).filter(|_| text)
             }
         };
         // A value that is no text hides what is below it as well as one that is: two are followed, and STACK_GLOBAL takes two.
@@ -218,7 +245,7 @@ impl Scanner<'_> {
         Ok(())
     }
 
-    fn push(&mut self, text: Option<Range<usize>>) {
+    fn push(&mut self, text: Option<Range<u64>>) {
         let [first, _] = std::mem::take(&mut self.top);
         self.top = [text, first];
     }
@@ -228,17 +255,16 @@ impl Scanner<'_> {
         self.memo.insert(number, top);
     }
 
-    fn import(&mut self, module: Option<Range<usize>>, name: Option<Range<usize>>) {
-        let text = |range: Option<Range<usize>>| {
-            let bytes = self.bytes.get(range?)?;
-            (bytes.len() <= NAME_BYTES_MAX).then(|| String::from_utf8_lossy(bytes).into_owned())
+    fn import(&mut self, module: Option<Range<u64>>, name: Option<Range<u64>>) {
+        let mut text = |range: Option<Range<u64>>| {
+            let range = range.filter(|range| range.end - range.start <= NAME_BYTES_MAX)?;
+            Some(String::from_utf8_lossy(&self.tape.peek(&range)?).into_owned())
         };
         match (text(module), text(name)) {
             (Some(module), Some(name)) => {
                 self.arrays |= module.starts_with("joblib.") && name.contains("ArrayWrapper");
-                let global = Global { module, name };
-                if self.globals.last() != Some(&global) {
-                    self.globals.push(global);
+                if self.globals.last().is_none_or(|last| (&last.module, &last.name) != (&module, &name)) {
+                    self.globals.push(Global { module, name, offset: self.opcode_offset });
                 }
             }
             _ => self.unresolved += 1,
@@ -246,30 +272,9 @@ impl Scanner<'_> {
         self.push(None);
     }
 
-    fn take(&mut self, size_bytes: usize) -> Result<Range<usize>, End> {
-        let end = self.at.checked_add(size_bytes).filter(|end| *end <= self.bytes.len()).ok_or(End::Cut)?;
-        let taken = self.at..end;
-        self.at = end;
-        Ok(taken)
-    }
-
-    fn number(&mut self, size_bytes: usize) -> Result<u64, End> {
-        let range = self.take(size_bytes)?;
-        Ok(self.bytes.get(range).unwrap_or_default().iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte)))
-    }
-
-    /// Up to the next line end, and past it.
-    fn line(&mut self) -> Result<Range<usize>, End> {
-        let rest = self.bytes.get(self.at..).unwrap_or_default();
-        let length = rest.iter().position(|byte| *byte == b'\n').ok_or(End::Cut)?;
-        let line = self.take(length)?;
-        self.take(1)?;
-        Ok(line)
-    }
-
     fn line_number(&mut self) -> Result<u64, End> {
-        let line = self.line()?;
-        let text = self.bytes.get(line).and_then(|line| std::str::from_utf8(line).ok());
+        let line = self.tape.line()?;
+        let text = self.tape.peek(&line).and_then(|line| String::from_utf8(line).ok());
         text.and_then(|text| text.trim().parse().ok()).ok_or(End::NoOpcode)
     }
 }

@@ -6,7 +6,7 @@ ancestor's runtimes, because deployments set them; and a value that makes no sen
 
 import os
 from dataclasses import dataclass
-from typing import Optional
+from typing import FrozenSet, Optional
 
 HTTP_PORT = 9092
 
@@ -32,6 +32,8 @@ class Settings:
     http_port_asked: bool
     # How many predictions run at a time. The ancestor had ten, and models may count on a second caller not waiting for the first.
     predict_threads: int
+    # The tags of the SavedModel's meta graph; None leaves the choice to the rules.
+    saved_model_tags: Optional[FrozenSet[str]]
     # How long a stop waits for predictions that are running. Below Kubernetes' 30 s, so that the answers still go out.
     stop_grace_s: int
 
@@ -55,6 +57,7 @@ def read(environment=os.environ):
         http_port=None if http_port == "off" else _number(environment, "HTTP_PORT", HTTP_PORT, 0, 65535, " or `off`"),
         http_port_asked=http_port != "",
         predict_threads=_number(environment, "PREDICT_THREADS", 10, 1, 1024),
+        saved_model_tags=_words(environment, "SAVED_MODEL_TAGS"),
         stop_grace_s=_number(environment, "STOP_GRACE_S", 25, 0, 3600),
     )
 
@@ -69,6 +72,12 @@ def read_log(environment=os.environ):
 def runtime_name(environment=os.environ):
     """What the image is called in messages."""
     return f"serving-runtime-{environment.get('LAMINA_BACKEND') or 'python'}"
+
+
+def _words(environment, name):
+    """Words between commas; None where there are none."""
+    words = frozenset(word.strip() for word in environment.get(name, "").split(",") if word.strip())
+    return words or None
 
 
 def _word(environment, name, words):

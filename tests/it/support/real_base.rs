@@ -58,13 +58,13 @@ fn make(runtime: &str, folder: &Path, packages: &Path) {
     assert_eq!(Home::new().json(words)["name"], runtime);
 }
 
-/// The bytes of all files below a folder, by their names; what Python leaves behind when it runs is no source.
+/// The bytes of all files below a folder, by their names; tests, and what Python leaves behind when it runs, are no source.
 fn add_sources(folder: &Path, all: &mut Vec<u8>) {
     let mut paths: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.sort();
     for path in paths {
         if path.is_dir() {
-            if !path.ends_with("__pycache__") {
+            if !path.ends_with("__pycache__") && !path.ends_with("tests") {
                 add_sources(&path, all);
             }
         } else {
