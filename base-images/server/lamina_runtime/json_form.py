@@ -16,8 +16,9 @@ import hydro_serving_grpc as hs
 from lamina_runtime import tensors
 from lamina_runtime.tensors import TensorError
 
-# The brackets, braces and commas of a document: each stands for an object in memory, a hundred bytes at the most. gRPC has no such limit.
-MARKS_MAX = 16 * 1024 * 1024
+# The brackets, braces and commas of a document: each stands for objects of a hundred bytes or so in memory. Twice what a picture of 1024 by 1024 in three
+# colours has; gRPC has no such limit.
+MARKS_MAX = 8 * 1024 * 1024
 # Texts of numbers, so many at a time: NumPy gives each the room of the longest.
 _PIECE = 1 << 16
 

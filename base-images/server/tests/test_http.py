@@ -202,7 +202,7 @@ class Wire(ServerCase):
         self.assertNotIn("100 Continue", self.check(413, begin + b"Expect: 100-continue\r\n\r\n"))
 
     def test_more_values_than_memory_is_set_aside_for(self):
-        body = b'{"x": [' + b"[]," * (9 << 20) + b"[]]}"
+        body = b'{"x": [' + b"[]," * (5 << 20) + b"[]]}"
         received = self.check(413, b"POST /predict/infer HTTP/1.1\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(body), body)
         self.assertIn("gRPC takes larger ones", received)
 
