@@ -377,6 +377,9 @@ pub mod disk {
     /// A recipe's bytes, or any range of them.
     pub mod render;
 
+    /// A root file system's tar, plain or compressed.
+    pub mod root_tar;
+
     /// A recipe read once: its digest, and its blob.
     pub mod seal;
 

@@ -27,7 +27,7 @@ fn listed(home: &Home, arguments: &[&str], name: &str) -> Value {
 /// A base that differs from all others with another text.
 fn base_saying(text: &str) -> Base {
     let mut base = Base::new("amd64", &[Packed::Gzip]);
-    base.layers[0].1 = text.to_owned();
+    text.clone_into(&mut base.layers[0].1);
     base
 }
 
@@ -57,6 +57,13 @@ fn a_layout_an_archive_and_a_registry_give_the_same_base_and_tars_give_one() {
     let other = Home::new();
     outside::import_small_base(&other);
     assert_eq!(listed(&other, &[], NAME)["imported"], of_tars, "the same tar, the same base");
+
+    // The same tar, packed.
+    let (tar, config) = (home.path().join("base.tar"), home.path().join("base.json"));
+    tool("gzip", &["-9", tar.to_str().unwrap()]);
+    let packed = home.path().join("base.tar.gz");
+    let words = ["base", "import", "--name", OWN, "--image-config", config.to_str().unwrap(), packed.to_str().unwrap()];
+    assert_eq!(home.json(words)["digest"], of_tars);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::support::docker_registry::DockerRegistry;
 use crate::support::hs::{Home, free_address, project, tool};
 use crate::support::images;
-use crate::support::podman::{Container, LIMITS, Podman};
+use crate::support::podman::{Container, LIMITS, Podman, RESTRICTED};
 use crate::support::real_base;
 
 /// The example in a registry, on the real base, and a podman with a store of its own.
@@ -22,10 +22,14 @@ struct Built {
 
 impl Built {
     fn new() -> Built {
+        Built::on(real_base::NAME)
+    }
+
+    fn on(runtime: &str) -> Built {
         let registry = DockerRegistry::start();
-        let base = format!("{}/{}", registry.address(), real_base::NAME);
+        let base = format!("{}/{runtime}", registry.address());
         let home = Home::new();
-        home.json(["base", "import", "--name", real_base::NAME, &real_base::layout(), "--to", &base]);
+        home.json(["base", "import", "--name", runtime, &real_base::layout_of(runtime), "--to", &base]);
         let example = project("docs/examples/linear_regression");
         let to = format!("{}/linear_regression:1", registry.address());
         let arguments = ["build", example.to_str().unwrap(), "--version", "1", "--runtime", &base, "--to", &to];
@@ -59,13 +63,27 @@ fn slow_container_answers_predict() {
     assert!(built.document["transfer"]["sent_bytes"].as_u64().unwrap() < 16 << 10, "{}", built.document["transfer"]);
 
     let port = free_address().port();
-    let container = Container::start(&built.podman, &built.reference(), port, &[]);
-    let answer = ask_in_python(port);
+    let container = Container::start(&built.podman, &built.reference(), port, &RESTRICTED);
+    assert_answers(&ask_in_python(port));
+    assert!(container.exec(&["/usr/bin/python3", "/opt/lamina/probe.py"]), "the image's own health check");
     drop(container);
+    assert_eq!(built.podman.containers(), "");
+}
+
+#[test]
+fn slow_container_of_the_newer_python_answers_predict() {
+    let built = Built::on("serving-runtime-python:3.13");
+    let port = free_address().port();
+    let container = Container::start(&built.podman, &built.reference(), port, &RESTRICTED);
+    assert_answers(&ask_in_python(port));
+    drop(container);
+    assert_eq!(built.podman.containers(), "");
+}
+
+fn assert_answers(answer: &Value) {
     // 0.5 * 1 + 0.25 * 1 + 1 and 0.5 * 4 + 0.25 * -2 + 1
     assert_eq!((&answer["dtype"], &answer["dims"], &answer["values"]), (&json!("DT_DOUBLE"), &json!([2]), &json!([1.75, 2.5])));
     assert_ne!(answer["refused"], Value::Null, "a signature that the contract does not have");
-    assert_eq!(built.podman.containers(), "");
 }
 
 #[test]

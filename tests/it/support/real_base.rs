@@ -14,12 +14,7 @@ use super::hs::{Home, project, tool};
 /// What the base of Python models is called.
 pub const NAME: &str = "serving-runtime-python:3.11";
 
-/// The base of Python models, imported into a layout by `hs base import`: `oci:FOLDER:NAME`.
-pub fn layout() -> String {
-    layout_of(NAME)
-}
-
-/// A base, by its name and version, imported into a layout.
+/// A base, by its name and version, imported into a layout by `hs base import`: `oci:FOLDER:NAME:VERSION`.
 pub fn layout_of(runtime: &str) -> String {
     format!("oci:{}:{runtime}", made(runtime).join("layout").display())
 }
