@@ -420,6 +420,9 @@ pub mod registry {
     /// How far uploads are.
     pub mod journal;
 
+    /// What is known of a registry's ways.
+    pub mod profile;
+
     /// One request, one answer.
     pub mod wire;
 
@@ -455,6 +458,36 @@ pub mod registry {
 
     /// Blobs, mounted.
     pub mod mount;
+
+    /// An examination of a registry: the order of it.
+    pub mod doctor;
+
+    /// What it finds.
+    pub mod doctor_findings;
+
+    /// How it asks.
+    pub mod doctor_ask;
+
+    /// Who answers, and who we are.
+    pub mod doctor_reach;
+
+    /// What it pushes.
+    pub mod doctor_samples;
+
+    /// Blobs in one request.
+    pub mod doctor_uploads;
+
+    /// Blobs in chunks.
+    pub mod doctor_chunks;
+
+    /// Blobs from elsewhere.
+    pub mod doctor_mounts;
+
+    /// Manifests and tags.
+    pub mod doctor_manifests;
+
+    /// What it wrote, deleted again.
+    pub mod doctor_cleanup;
 
     /// Where an image is read from, whatever holds it.
     pub mod source;
@@ -617,6 +650,9 @@ pub mod cli {
     /// How the program speaks.
     pub mod say;
 
+    /// Being told to stop.
+    pub mod stop;
+
     /// What `-o` names.
     pub mod output;
 
@@ -652,6 +688,12 @@ pub mod cli {
 
     /// `hs base`.
     pub mod base;
+
+    /// What a finding of a doctor means.
+    pub mod registry_words;
+
+    /// `hs registry`.
+    pub mod registry;
 
     /// Contracts as users name them.
     pub mod contract_source;

@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
+use reqwest::StatusCode;
 use tokio_util::io::{StreamReader, SyncIoBridge};
 
 use super::client::{Access, Registries, Repository};
@@ -188,7 +189,8 @@ async fn to_repository(
     listener(Event::Stage(format!("Sending to {}/{}", repository.registry(), repository.path())));
     let mut transfer = Transfer::default();
     let layers = layers(images);
-    if repository.manifest_digest(&key).await? == Some(top.digest) {
+    let present = repository.manifest_digest(&key).await.or_else(|error| missing_by_403(error, None))?;
+    if present == Some(top.digest) {
         for layer in &layers {
             repository.remember_blob(layer.descriptor.digest, layer.descriptor.size_bytes);
             transfer.add(layer.descriptor.size_bytes, Moved::Skipped);
@@ -213,6 +215,15 @@ async fn to_repository(
     Ok(transfer)
 }
 
+async fn has_blob(repository: &Repository, digest: Digest, size_bytes: u64) -> Result<bool, RegistryError> {
+    repository.has_blob(digest, size_bytes).await.or_else(|error| missing_by_403(error, false))
+}
+
+/// Some registries answer 403 for what is not there (Artifactory does; go-containerregistry goes on, too). Whether we may push shows when we do.
+fn missing_by_403<T>(error: RegistryError, missing: T) -> Result<T, RegistryError> {
+    if error.status() == Some(StatusCode::FORBIDDEN) { Ok(missing) } else { Err(error) }
+}
+
 async fn send_layer(layer: &ImageLayer, from: &Source, to: &Repository, listener: &Listener) -> Result<Transfer, CopyError> {
     let (digest, size_bytes) = (layer.descriptor.digest, layer.descriptor.size_bytes);
     let mut transfer = Transfer::default();
@@ -220,7 +231,7 @@ async fn send_layer(layer: &ImageLayer, from: &Source, to: &Repository, listener
         transfer.add(bytes, how);
         listener(Event::Blob { digest, size_bytes, how });
     };
-    if to.has_blob(digest, size_bytes).await? {
+    if has_blob(to, digest, size_bytes).await? {
         to.forget_upload(digest, size_bytes);
         done(Moved::Skipped, size_bytes);
         return Ok(transfer);
@@ -258,7 +269,7 @@ async fn send_layer(layer: &ImageLayer, from: &Source, to: &Repository, listener
 async fn send_document(document: &Document, to: &Repository, listener: &Listener) -> Result<Transfer, CopyError> {
     let (digest, size_bytes) = (document.digest, document.size_bytes());
     let mut transfer = Transfer::default();
-    let how = if to.has_blob(digest, size_bytes).await? {
+    let how = if has_blob(to, digest, size_bytes).await? {
         Moved::Skipped
     } else {
         let bytes = Bytes::copy_from_slice(&document.bytes);

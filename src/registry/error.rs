@@ -53,6 +53,9 @@ pub enum Operation {
     ListTags,
     ListReferrers,
     ListReferrer,
+    AskApi,
+    DeleteManifest,
+    DeleteBlob,
 }
 
 impl fmt::Display for Operation {
@@ -69,6 +72,9 @@ impl fmt::Display for Operation {
             Operation::ListTags => "list the tags of",
             Operation::ListReferrers => "list the referrers of",
             Operation::ListReferrer => "put among its subject's referrers",
+            Operation::AskApi => "ask for the API of",
+            Operation::DeleteManifest => "delete manifest",
+            Operation::DeleteBlob => "delete blob",
         })
     }
 }

@@ -97,13 +97,17 @@ impl Repository {
             furthest_bytes: 0,
             body_bytes: 0,
             in_chunks: false,
-            chunks_refused: false,
+            chunks_refused: endpoint.host.profile.chunks == Some(false),
+            bodies_refused: false,
             range_refused_at: None,
             digest_refused: false,
             tries: endpoint.host.tries(),
             sent_bytes: AtomicU64::new(0),
         };
         let result = upload.run().await;
+        if result.is_ok() {
+            upload.remember_ways();
+        }
         let Upload { session, spare, mut page, sent_bytes, .. } = upload;
         let unused = match &result {
             Ok(()) => [spare, None],
@@ -145,6 +149,8 @@ struct Upload<'a> {
     body_bytes: u64,
     in_chunks: bool,
     chunks_refused: bool,
+    /// Whether a body was too large.
+    bodies_refused: bool,
     /// The offset at which a chunk was last refused.
     range_refused_at: Option<u64>,
     digest_refused: bool,
@@ -314,6 +320,10 @@ impl Upload<'_> {
             {
                 self.chunks_refused = true;
                 self.in_chunks = false;
+                // It may be the profile alone that wants chunks here, and be wrong.
+                if !self.bodies_refused {
+                    self.endpoint.host.lift_profiled_limit();
+                }
                 self.tries.pause(error).map_or(Next::GiveUp, Next::BeginAgain)
             }
             StatusCode::NOT_FOUND if self.session.is_some() && !answer.has_code("NAME_UNKNOWN") => {
@@ -340,7 +350,29 @@ impl Upload<'_> {
         }
         self.endpoint.host.body_bytes_max.fetch_min(smaller_bytes, Ordering::Relaxed);
         self.in_chunks = true;
+        self.bodies_refused = true;
         Next::BeginAgain(Duration::ZERO)
+    }
+
+    /// Keeps for later pushes what this one was refused before it found its way.
+    fn remember_ways(&self) {
+        let host = &self.endpoint.host;
+        let limit_bytes = host.body_bytes_max.load(Ordering::Relaxed);
+        let lifted = host.profile.body_bytes_max.is_some_and(|known_bytes| limit_bytes > known_bytes);
+        let refused = self.chunks_refused && host.profile.chunks != Some(false);
+        if !(self.bodies_refused || refused || lifted) {
+            return;
+        }
+        host.profiles.correct(|profile| {
+            if self.bodies_refused {
+                profile.body_bytes_max = Some(limit_bytes);
+            } else if lifted {
+                profile.body_bytes_max = None;
+            }
+            if self.chunks_refused {
+                profile.chunks = Some(false);
+            }
+        });
     }
 
     /// Asks the registry what it has after a failure; true where that is the whole blob.
