@@ -480,6 +480,9 @@ pub mod registry {
     /// Blobs in chunks.
     pub mod doctor_chunks;
 
+    /// How large requests may be.
+    pub mod doctor_sizes;
+
     /// Blobs from elsewhere.
     pub mod doctor_mounts;
 

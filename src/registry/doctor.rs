@@ -1,8 +1,8 @@
 //! `hs registry doctor`: what it will be like to push models to a repository, found out before it hurts.
 //!
 //! A [`Doctor`] asks a registry what a push asks, in small, by the same wire and with the same login, and writes down what it met. This file has the order of it;
-//! what is tried is in `doctor_reach.rs` (who answers, who we are), `doctor_uploads.rs` and `doctor_chunks.rs` (how blobs get there), `doctor_mounts.rs`,
-//! `doctor_manifests.rs`, and what was written is deleted in `doctor_cleanup.rs`.
+//! what is tried is in `doctor_reach.rs` (who answers, who we are), `doctor_uploads.rs`, `doctor_chunks.rs` and `doctor_sizes.rs` (how blobs get there),
+//! `doctor_mounts.rs`, `doctor_manifests.rs`, and what was written is deleted in `doctor_cleanup.rs`.
 //!
 //! What must stay true: all that is written is known to be ours (its content names us, its tag is [`TAG`]) and is noted before it is sent, so that it can be deleted
 //! whatever happens in between; what was in the repository before is never deleted; nothing is written where only reading is allowed; and no probe goes by
@@ -125,15 +125,17 @@ impl Doctor {
 
     /// How blobs get there.
     async fn blobs(&mut self) {
-        self.stage("Sending larger request bodies; nothing is kept of them");
-        let bodies = self.bodies().await;
-        let taken_bytes = self.note("body-size", bodies).unwrap_or(0);
         self.stage("Pushing in chunks");
-        let chunks = self.chunks(taken_bytes).await;
-        let in_chunks = self.note("chunks", chunks).unwrap_or(false);
-        if !in_chunks && self.profile.body_bytes_max.is_some() && self.obstacle.is_none() {
-            self.obstacle = Some(Obstacle::NoWay { object: self.object(), taken_bytes });
+        let chunks = self.chunks().await;
+        let chunks = self.note("chunks", chunks);
+        self.stage("Sending larger request bodies; nothing is kept of them");
+        let in_chunks = self.sizes(chunks).await;
+        let in_chunks = self.note("body-size", in_chunks).unwrap_or(false);
+        if in_chunks {
+            let astray = self.astray().await;
+            self.note("chunk-offset", astray);
         }
+        self.stage("Leaving an upload in the middle");
         let resume = self.resume(in_chunks).await;
         self.note("resume", resume);
         let mount = self.mount().await;

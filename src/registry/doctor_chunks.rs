@@ -1,4 +1,5 @@
-//! Blobs in chunks: whether they are taken, how large, what is believed of their place, and what is left of an upload that stops in the middle.
+//! Blobs in chunks: whether they are taken, what is believed of their place, and what is left of an upload that stops in the middle. How large they may be is
+//! `doctor_sizes.rs`.
 
 use std::time::Duration;
 
@@ -24,9 +25,6 @@ const LAST_BYTES: u64 = 64 << 10;
 
 /// The largest `OCI-Chunk-Min-Length` that is followed here.
 const MIN_BYTES_FOLLOWED: u64 = 16 << 20;
-
-/// The smallest chunk that a refused one is halved to.
-const CHUNK_BYTES_LEAST: u64 = 1 << 20;
 
 /// The most chunks of the blob: a registry may take only a part of each.
 const CHUNKS_MAX: u32 = 8;
@@ -55,29 +53,15 @@ impl Failure for Cut {
 }
 
 impl Doctor {
-    /// Pushes a blob in chunks, and finds out how large they may be; whether they are of use.
-    pub(super) async fn chunks(&mut self, body_bytes: u64) -> Result<bool, RegistryError> {
+    /// Pushes a blob in chunks; what came of it, without how large they may be.
+    pub(super) async fn chunks(&mut self) -> Result<Chunks, RegistryError> {
         let action = self.writer.action(Operation::PushBlob, "");
         let session = self.open(&action).await?;
         let min_bytes = session.chunk_bytes_min;
-        let first_bytes = FIRST_BYTES.max(min_bytes.min(MIN_BYTES_FOLLOWED));
+        let first_bytes = first_bytes(min_bytes);
         let outcome = self.chunked_blob(&action, session, first_bytes).await?;
         self.give_up().await;
-        let mut chunks = Chunks { outcome, min_bytes, taken_bytes: first_bytes, refused_bytes: None };
-        let taken = matches!(chunks.outcome, ChunksOutcome::Taken | ChunksOutcome::Partly | ChunksOutcome::Silent);
-        let mut offset = None;
-        if taken {
-            let limited = self.profile.body_bytes_max.is_some();
-            let most_bytes = if limited { body_bytes } else { self.options.body_bytes_max };
-            offset = self.largest_chunk(&action, most_bytes, &mut chunks).await?;
-        }
-        // Chunks of less than a MiB would take longer than sending all again.
-        let useful = taken && !(chunks.refused_bytes.is_some() && chunks.taken_bytes < CHUNK_BYTES_LEAST);
-        self.profile.chunks = Some(useful);
-        self.profile.chunk_bytes_max = chunks.refused_bytes.filter(|_| useful).map(|_| chunks.taken_bytes);
-        self.findings.push(Finding::Chunks(chunks));
-        self.findings.extend(offset.map(Finding::Offset));
-        Ok(useful)
+        Ok(Chunks { outcome, min_bytes, taken_bytes: first_bytes, refused_bytes: None })
     }
 
     async fn chunked_blob(&mut self, action: &Action, mut session: Session, first_bytes: u64) -> Result<ChunksOutcome, RegistryError> {
@@ -119,48 +103,31 @@ impl Doctor {
         })
     }
 
-    /// Halves a chunk until it is taken; then sends one to a wrong place.
-    async fn largest_chunk(&mut self, action: &Action, most_bytes: u64, chunks: &mut Chunks) -> Result<Option<Offset>, RegistryError> {
-        let mut size_bytes = most_bytes;
-        while size_bytes >= CHUNK_BYTES_LEAST.max(chunks.min_bytes) {
-            let session = self.open(action).await?;
-            let payload = Payload::Stream { size_bytes, open: &|| body(size_bytes), watch: &|_| () };
-            match self.writer.send_chunk(action, &session, 0, payload).await {
-                Ok((session, said_bytes)) => {
-                    self.traces.session = Some(session.clone());
-                    chunks.taken_bytes = size_bytes;
-                    let offset = self.astray(action, session, said_bytes.unwrap_or(size_bytes)).await?;
-                    self.give_up().await;
-                    return Ok(Some(offset));
-                }
-                // A refusal, or a connection that breaks: a smaller one may get through.
-                Err(error) => {
-                    tracing::debug!(size_bytes, error = crate::fault::one_line(&error), "the chunk was refused");
-                    chunks.refused_bytes = Some(size_bytes);
-                    self.give_up().await;
-                }
-            }
-            size_bytes /= 2;
-        }
-        Ok(None)
-    }
-
-    async fn astray(&mut self, action: &Action, session: Session, has_bytes: u64) -> Result<Offset, RegistryError> {
+    /// Sends a chunk to where it belongs, and another one elsewhere.
+    pub(super) async fn astray(&mut self) -> Result<(), RegistryError> {
+        let action = self.writer.action(Operation::PushBlob, "");
+        let session = self.open(&action).await?;
+        let first_bytes = first_bytes(session.chunk_bytes_min);
+        let (session, said_bytes) = self.writer.send_chunk(&action, &session, 0, Payload::Bytes(noise(first_bytes))).await?;
+        self.traces.session = Some(session.clone());
+        let has_bytes = said_bytes.unwrap_or(first_bytes);
         let payload = Payload::Bytes(Bytes::from_static(b"lamina doctor: this belongs elsewhere"));
-        match self.writer.send_chunk(action, &session, has_bytes + ASTRAY_BYTES, payload).await {
+        let offset = match self.writer.send_chunk(&action, &session, has_bytes + ASTRAY_BYTES, payload).await {
             Ok((session, _)) => {
                 self.traces.session = Some(session);
-                Ok(Offset::Swallowed)
+                Offset::Swallowed
             }
-            Err(error) => {
-                let answer = refusal(error)?;
-                if answer.status.as_u16() != 416 {
-                    return Ok(Offset::Other(answer));
-                }
-                let told = self.writer.session_status(action, &session).await?;
-                Ok(if told.is_some_and(|(_, told_bytes)| told_bytes == has_bytes) { Offset::Refused } else { Offset::RefusedOnly })
-            }
-        }
+            Err(error) => match refusal(error)? {
+                answer if answer.status.as_u16() != 416 => Offset::Other(answer),
+                _ => match self.writer.session_status(&action, &session).await? {
+                    Some((_, told_bytes)) if told_bytes == has_bytes => Offset::Refused,
+                    _ => Offset::RefusedOnly,
+                },
+            },
+        };
+        self.give_up().await;
+        self.findings.push(Finding::Offset(offset));
+        Ok(())
     }
 
     /// Leaves an upload after a whole chunk, and then in the middle of one, and asks each time what is there.
@@ -171,7 +138,7 @@ impl Doctor {
         }
         let action = self.writer.action(Operation::PushBlob, "");
         let session = self.open(&action).await?;
-        let first_bytes = FIRST_BYTES.max(session.chunk_bytes_min.min(MIN_BYTES_FOLLOWED));
+        let first_bytes = first_bytes(session.chunk_bytes_min);
         let (session, said_bytes) = self.writer.send_chunk(&action, &session, 0, Payload::Bytes(noise(first_bytes))).await?;
         let has_bytes = said_bytes.unwrap_or(first_bytes);
         self.traces.session = Some(session.clone());
@@ -219,6 +186,11 @@ impl Doctor {
         }
         Ok(after_break)
     }
+}
+
+/// The size of a first chunk.
+fn first_bytes(min_bytes: u64) -> u64 {
+    FIRST_BYTES.max(min_bytes.min(MIN_BYTES_FOLLOWED))
 }
 
 /// A body that ends in the middle.

@@ -99,6 +99,7 @@ impl Repository {
             in_chunks: false,
             chunks_refused: endpoint.host.profile.chunks == Some(false),
             bodies_refused: false,
+            sent_chunk: false,
             range_refused_at: None,
             digest_refused: false,
             tries: endpoint.host.tries(),
@@ -151,6 +152,8 @@ struct Upload<'a> {
     chunks_refused: bool,
     /// Whether a body was too large.
     bodies_refused: bool,
+    /// Whether the last request carried a chunk.
+    sent_chunk: bool,
     /// The offset at which a chunk was last refused.
     range_refused_at: Option<u64>,
     digest_refused: bool,
@@ -232,6 +235,7 @@ impl Upload<'_> {
     /// Sends a part of the blob in one request.
     async fn send(&mut self, range: Range<u64>, part: Part, session: &Session) -> Result<(), RegistryError> {
         self.body_bytes = range.end - range.start;
+        self.sent_chunk = matches!(part, Part::Chunk);
         let Upload { listener, source, sent_bytes, size_bytes, .. } = &*self;
         let before_bytes = sent_bytes.load(Ordering::Relaxed);
         let open = || source(range.clone());
@@ -316,8 +320,12 @@ impl Upload<'_> {
             }
             // A registry that does not do chunks, or none as large as ours (GHCR takes 4 MiB): all in one, then.
             StatusCode::RANGE_NOT_SATISFIABLE | StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED | StatusCode::BAD_REQUEST
-                if (self.in_chunks || self.has_bytes > 0) && !answer.has_code("DIGEST_INVALID") =>
+                if (self.in_chunks || self.has_bytes > 0 || self.sent_chunk) && !answer.has_code("DIGEST_INVALID") =>
             {
+                // Neither the whole nor its parts.
+                if self.chunks_refused && self.bodies_refused {
+                    return Next::GiveUp;
+                }
                 self.chunks_refused = true;
                 self.in_chunks = false;
                 // It may be the profile alone that wants chunks here, and be wrong.

@@ -36,6 +36,8 @@ mod rebuild;
 mod registry;
 mod registry_certificates;
 mod registry_clients;
+mod registry_doctor;
+mod registry_doctor_profile;
 mod registry_faults;
 mod registry_habits;
 mod registry_login;
@@ -56,6 +58,7 @@ mod support {
     pub mod client;
     pub mod docker_registry;
     pub mod embedded;
+    pub mod fault_manifests;
     pub mod fault_registry;
     pub mod fault_tokens;
     pub mod fault_uploads;
