@@ -399,6 +399,9 @@ pub mod registry {
     /// What a registry said when it said no.
     pub mod answer;
 
+    /// Why no answer came.
+    pub mod trouble;
+
     /// What can go wrong with a registry.
     pub mod error;
 

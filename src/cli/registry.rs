@@ -59,13 +59,11 @@ async fn doctor(arguments: &DoctorArguments, settings: &Settings, voice: &Voice)
         examined = doctor.examine() => examined.err().map(Into::into),
         stopped = told_to_stop() => Some(stopped),
     };
-    match &stopped {
-        None => doctor.clean_up().await,
-        Some(_) => tokio::select! {
-            _ = tokio::time::timeout(CLEAN_UP_MAX, doctor.clean_up()) => {}
-            _ = told_to_stop() => {}
-        },
-    }
+    let patience = if stopped.is_some() { CLEAN_UP_MAX } else { Duration::MAX };
+    let stopped = tokio::select! {
+        _ = tokio::time::timeout(patience, doctor.clean_up()) => stopped,
+        again = told_to_stop() => Some(again),
+    };
     if let Some(stopped) = stopped {
         for lost in doctor.left_behind() {
             voice.warn(&format!("left behind: {lost}"));

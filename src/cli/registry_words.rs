@@ -7,11 +7,12 @@ use reqwest::StatusCode;
 use serde::Serialize;
 
 use super::say::size;
+use crate::fault::one_line;
 use crate::registry::answer::Answer;
 use crate::registry::credentials::Origin;
 use crate::registry::doctor_findings::{
-    AfterBreak, Bodies, BodyRefusal, Chunks, ChunksOutcome, Deletes, Finding, Identity, Login, ManifestKind, MountOutcome, Offset, Pull,
-    Reached, Referrers, Reply, Report, Resume, Scheme,
+    AfterBreak, Bodies, BodyRefusal, Chunks, ChunksOutcome, Deletes, Finding, Identity, Login, ManifestKind, MountOutcome, Obstacle,
+    Offset, Pull, Reached, Referrers, Reply, Report, Resume, Scheme,
 };
 
 /// How much a finding matters.
@@ -146,21 +147,17 @@ fn login(login: &Login, registry: &str) -> Words {
         Identity::User(name) => format!("we are `{name}`, password ****{place}"),
         Identity::Token => format!("we have an identity token ****{place}"),
     };
-    let log_in = || format!("`docker login {registry}`, `podman login {registry}`, or `username` and `password` for registry `{registry}`");
+    let log_in = format!("`docker login {registry}`, `podman login {registry}`, or `username` and `password` for registry `{registry}`");
     match (&login.scheme, &login.identity) {
         (Scheme::Nothing, Identity::Anonymous) => ok("it asks for no login"),
-        (Scheme::Nothing, _) => {
-            ok(format!("it asks for no login; {who}, and are not sent").replace("we are", "there is").replace("we have", "there is"))
-        }
+        (Scheme::Nothing, _) => ok(format!("it asks for no login, and is told of none; where it did: {who}")),
         (Scheme::Basic, Identity::Anonymous) => {
-            help(hurts(format!("it wants a password, and {who}"), "nothing can be pulled or pushed"), log_in())
+            help(hurts(format!("it wants a password, and {who}"), "nothing can be pulled or pushed"), log_in)
         }
-        (Scheme::Basic, Identity::Token) => {
-            help(hurts(format!("it wants a password, and {who}"), "the token is of no use there"), log_in())
-        }
+        (Scheme::Basic, Identity::Token) => help(hurts(format!("it wants a password, and {who}"), "the token is of no use there"), log_in),
         (Scheme::Basic, Identity::User(_)) => ok(format!("it wants a password; {who}")),
         (Scheme::Bearer { realm }, Identity::Anonymous) => {
-            help(note(format!("it wants tokens of {realm}, and {who}"), "we are a guest, who may seldom push"), log_in())
+            help(note(format!("it wants tokens of {realm}, and {who}"), "we are a guest, who may seldom push"), log_in)
         }
         (Scheme::Bearer { realm }, _) => ok(format!("it wants tokens of {realm}; {who}")),
         (Scheme::Unknown, _) => {
@@ -348,8 +345,10 @@ fn delete(deletes: Deletes) -> Words {
 /// All of it in one sentence.
 pub fn summary(report: &Report, lines: &[Line], read_only: bool) -> String {
     let repository = format!("{}/{}", report.registry, report.repository);
-    if let Some(obstacle) = &report.obstacle {
-        return format!("Pushing will not work: {}.", crate::fault::one_line(obstacle));
+    match &report.obstacle {
+        Some(obstacle @ Obstacle::Unreadable { .. }) => return format!("{}.", one_line(obstacle)),
+        Some(obstacle) => return format!("Pushing will not work: {}.", one_line(obstacle)),
+        None => {}
     }
     if read_only {
         return format!("`{repository}` can be read; whether it takes models was not tried.");

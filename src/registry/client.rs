@@ -10,7 +10,7 @@
 //! never tries again, and panics on some `Location`s (docs/DEPENDENCIES.md has the list).
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use reqwest::header::{AUTHORIZATION, HeaderMap, LOCATION};
@@ -91,7 +91,6 @@ pub(super) struct Host {
     pub(super) registry: String,
     pub(super) wire: Wire,
     pub(super) tokens: Tokens,
-    answered: AtomicBool,
     /// The largest request body that it has not refused; all, until it refuses one.
     pub(super) body_bytes_max: AtomicU64,
     /// The same without what the profile says.
@@ -181,7 +180,8 @@ impl Registries {
                 let tls = tls::tls_settings(authorities, own.map(Vec::as_slice).unwrap_or_default())?;
                 let mut clients = tls::clients(settings, &tls, direct)?;
                 if let Some(certificate) = certificate {
-                    clients.own = tls::clients(settings, &certificate.shown_with(&tls), direct)?.own;
+                    let shown = tls::clients(settings, &certificate.shown_with(&tls), direct)?;
+                    (clients.own, clients.asked) = (shown.own, shown.asked);
                 }
                 clients
             }
@@ -196,7 +196,6 @@ impl Registries {
             registry: registry.to_owned(),
             wire: Wire::new(address, settings.patience, clients),
             tokens: Tokens::new(CredentialSources::new(registry, host_settings, settings)),
-            answered: AtomicBool::new(false),
             chunk_bytes: host_settings.chunk_bytes.unwrap_or(chunk_bytes).max(1),
             known_blobs: KnownBlobs::new(registry, settings.memory_folder.as_deref()),
             journal: Journal::new(registry, settings.memory_folder.as_deref()),
@@ -299,7 +298,7 @@ impl Host {
 
     /// A new count of tries with this registry.
     pub(super) fn tries(&self) -> Tries {
-        Tries::new(self.wire.patience, self.answered.load(Ordering::Relaxed))
+        Tries::new(self.wire.patience, self.wire.has_answered())
     }
 
     /// Sends `call`, again while that may help. An answer with another status than `good` is an error.
@@ -347,7 +346,6 @@ impl Host {
                 headers.insert(AUTHORIZATION, value.clone());
             }
             let response = self.wire.exchange(call.action, &call.method, &url, headers, &call.payload).await?;
-            self.answered.store(true, Ordering::Relaxed);
             if own {
                 self.warnings.hear(response.headers());
             }

@@ -124,9 +124,10 @@ impl Doctor {
 /// Waits before the next try, or gives `error` back where there is none.
 pub(super) async fn pause(tries: &mut Tries, error: RegistryError) -> Result<(), RegistryError> {
     match tries.pause_after(&error) {
-        Some(pause) => Ok(tokio::time::sleep(pause).await),
-        None => Err(error),
+        Some(pause) => tokio::time::sleep(pause).await,
+        None => return Err(error),
     }
+    Ok(())
 }
 
 /// What a failure says of a registry that refused, and the failure itself where it was none of that.

@@ -110,7 +110,7 @@ impl Doctor {
         let first_bytes = first_bytes(session.chunk_bytes_min);
         let (session, said_bytes) = self.writer.send_chunk(&action, &session, 0, Payload::Bytes(noise(first_bytes))).await?;
         self.traces.session = Some(session.clone());
-        let has_bytes = said_bytes.unwrap_or(first_bytes);
+        let has_bytes = said_bytes.filter(|said_bytes| *said_bytes <= first_bytes).unwrap_or(first_bytes);
         let payload = Payload::Bytes(Bytes::from_static(b"lamina doctor: this belongs elsewhere"));
         let offset = match self.writer.send_chunk(&action, &session, has_bytes + ASTRAY_BYTES, payload).await {
             Ok((session, _)) => {
@@ -140,7 +140,7 @@ impl Doctor {
         let session = self.open(&action).await?;
         let first_bytes = first_bytes(session.chunk_bytes_min);
         let (session, said_bytes) = self.writer.send_chunk(&action, &session, 0, Payload::Bytes(noise(first_bytes))).await?;
-        let has_bytes = said_bytes.unwrap_or(first_bytes);
+        let has_bytes = said_bytes.filter(|said_bytes| *said_bytes <= first_bytes).unwrap_or(first_bytes);
         self.traces.session = Some(session.clone());
         let (session, after_chunk) = match self.writer.session_status(&action, &session).await? {
             Some((session, told_bytes)) => (session, told_bytes == has_bytes),

@@ -372,6 +372,15 @@ pub enum Obstacle {
         #[source]
         source: RegistryError,
     },
+    /// It cannot even be read, and nothing else was asked for.
+    #[error("`{object}` cannot be read")]
+    Unreadable {
+        /// The repository.
+        object: String,
+        /// Why.
+        #[source]
+        source: RegistryError,
+    },
     /// No body of a useful size gets through.
     #[error("models cannot be pushed to `{object}`: a request body of {} KiB is refused", refused_bytes >> 10)]
     SmallBodies {
@@ -393,14 +402,14 @@ pub enum Obstacle {
 impl Failure for Obstacle {
     fn fault(&self) -> Fault {
         match self {
-            Obstacle::Refused { source, .. } => source.fault(),
+            Obstacle::Refused { source, .. } | Obstacle::Unreadable { source, .. } => source.fault(),
             Obstacle::SmallBodies { .. } | Obstacle::NoWay { .. } => Fault::Remote,
         }
     }
 
     fn remedy(&self) -> Option<String> {
         match self {
-            Obstacle::Refused { source, .. } => source.remedy(),
+            Obstacle::Refused { source, .. } | Obstacle::Unreadable { source, .. } => source.remedy(),
             Obstacle::SmallBodies { .. } | Obstacle::NoWay { .. } => {
                 Some("raise the largest request body that the proxy before the registry takes (nginx: `client_max_body_size`)".to_owned())
             }

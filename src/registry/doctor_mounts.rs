@@ -28,13 +28,13 @@ impl Doctor {
         let from = self.options.mount_from.clone();
         let digest = match &from {
             None => Digest::of(&Samples::new().config),
-            Some(path) => match self.mountable(path).await? {
-                Some(digest) => digest,
-                None => {
+            Some(path) => {
+                let Some(digest) = self.mountable(path).await? else {
                     self.findings.push(Finding::Mount { from, outcome: MountOutcome::NothingToMount });
                     return Ok(());
-                }
-            },
+                };
+                digest
+            }
         };
         self.traces.blobs.insert(digest);
         let path = from.clone().unwrap_or_else(|| self.writer.repository.clone());

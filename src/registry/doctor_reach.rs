@@ -8,7 +8,7 @@ use super::challenge::Challenge;
 use super::credentials::Credential;
 use super::doctor::Doctor;
 use super::doctor_ask::{pause, refusal};
-use super::doctor_findings::{Finding, Identity, Login, Pull, Reached, Referrers, Scheme};
+use super::doctor_findings::{Finding, Identity, Login, Obstacle, Pull, Reached, Referrers, Scheme};
 use super::error::{Action, Operation, RegistryError};
 use super::journal::now_s;
 use super::wire::Payload;
@@ -86,7 +86,8 @@ impl Doctor {
             Err(error) => Pull::Refused(refusal(error)?),
         };
         if let (Pull::Refused(answer), true) = (&pull, self.options.read_only) {
-            self.stopped_by(RegistryError::Refused { action, answer: Box::new(answer.clone()) });
+            let source = RegistryError::Refused { action, answer: Box::new(answer.clone()) };
+            self.obstacle = Some(Obstacle::Unreadable { object: self.object(), source });
         }
         self.findings.push(Finding::Pull(pull));
         Ok(())

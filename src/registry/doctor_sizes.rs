@@ -11,7 +11,8 @@ use super::doctor::Doctor;
 use super::doctor_ask::pause;
 use super::doctor_findings::{Bodies, BodyRefusal, Chunks, ChunksOutcome, Finding, Obstacle};
 use super::doctor_samples::body;
-use super::error::{Action, Operation, RegistryError, Trouble};
+use super::error::{Action, Operation, RegistryError};
+use super::trouble::Trouble;
 use super::wire::Payload;
 use crate::oci::digest::Digest;
 
@@ -118,7 +119,8 @@ impl Doctor {
             Some((refused_bytes, _)) if limited && bodies.taken_bytes == 0 => {
                 self.obstacle.get_or_insert(Obstacle::SmallBodies { object, refused_bytes: *refused_bytes });
             }
-            Some(_) if limited && !useful => {
+            // Chunks that could not be tried may be a way.
+            Some(_) if limited && chunks.is_some() && !useful => {
                 self.obstacle.get_or_insert(Obstacle::NoWay { object, taken_bytes: bodies.taken_bytes });
             }
             Some(_) if limited => self.profile.body_bytes_max = Some(bodies.taken_bytes),

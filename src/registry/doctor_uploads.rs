@@ -21,7 +21,10 @@ impl Doctor {
         let action = self.writer.action(Operation::PushBlob, "");
         let session = match self.open(&action).await {
             Ok(session) => session,
-            Err(error) => return self.no_push(error),
+            Err(error) => {
+                self.no_push(error);
+                return Ok(());
+            }
         };
         self.findings.push(Finding::Push { reply: Reply::Taken, elsewhere: session.elsewhere(&self.writer) });
         self.give_up().await;
@@ -30,7 +33,10 @@ impl Doctor {
             let (action, reply) = match self.put_blob(bytes).await {
                 Ok(done) => done,
                 // A commit that is led astray, or breaks each time, is what a push would meet.
-                Err(error) => return self.no_push(error),
+                Err(error) => {
+                    self.no_push(error);
+                    return Ok(());
+                }
             };
             if let Reply::Refused(answer) = &reply {
                 self.stopped_by(RegistryError::Refused { action, answer: Box::new(answer.clone()) });
@@ -42,13 +48,12 @@ impl Doctor {
         Ok(())
     }
 
-    fn no_push(&mut self, error: RegistryError) -> Result<(), RegistryError> {
+    fn no_push(&mut self, error: RegistryError) {
         self.findings.push(match error.answer() {
             Some(answer) => Finding::Push { reply: Reply::Refused(answer.clone()), elsewhere: None },
             None => Finding::failed("push", &error),
         });
         self.stopped_by(error);
-        Ok(())
     }
 
     /// Opens an upload, which is noted.

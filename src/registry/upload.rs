@@ -16,10 +16,11 @@ use std::time::Duration;
 use reqwest::StatusCode;
 
 use super::client::{Endpoint, Repository};
-use super::error::{Action, Operation, RegistryError, Trouble};
+use super::error::{Action, Operation, RegistryError};
 use super::journal::Page;
 use super::retry::Tries;
 use super::session::Session;
+use super::trouble::Trouble;
 use super::wire::{BodyStream, Payload};
 use crate::fault::Failure;
 use crate::oci::digest::Digest;

@@ -265,9 +265,9 @@ async fn what_cannot_be_deleted_is_named_and_does_not_become_more() {
     let store = FaultRegistry::start(Faults::default()).await;
     let blobs = registry.kept().blobs.clone();
     store.kept().blobs = blobs;
-    let blobs_at = Some(format!("http://{}", store.address()));
-    let (_, document) = with(Faults { blobs_at: blobs_at.clone(), ..Faults::default() }).await;
-    check(&document, "download", "note", &format!("blobs come from {}", blobs_at.unwrap()));
+    let blobs_at = format!("http://{}", store.address());
+    let (_, document) = with(Faults { blobs_at: Some(blobs_at.clone()), ..Faults::default() }).await;
+    check(&document, "download", "note", &format!("blobs come from {blobs_at}"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
