@@ -465,6 +465,9 @@ pub mod registry {
     /// An examination of a registry: the order of it.
     pub mod doctor;
 
+    /// Why models cannot be pushed.
+    pub mod doctor_obstacle;
+
     /// What it finds.
     pub mod doctor_findings;
 
@@ -697,6 +700,9 @@ pub mod cli {
 
     /// What a finding of a doctor means.
     pub mod registry_words;
+
+    /// What it means for layers.
+    pub mod registry_upload_words;
 
     /// `hs registry`.
     pub mod registry;

@@ -6,14 +6,12 @@
 use reqwest::StatusCode;
 use serde::Serialize;
 
-use super::say::size;
+use super::registry_upload_words as upload_words;
 use crate::fault::one_line;
 use crate::registry::answer::Answer;
 use crate::registry::credentials::Origin;
-use crate::registry::doctor_findings::{
-    AfterBreak, Bodies, BodyRefusal, Chunks, ChunksOutcome, Deletes, Finding, Identity, Login, ManifestKind, MountOutcome, Obstacle,
-    Offset, Pull, Reached, Referrers, Reply, Report, Resume, Scheme,
-};
+use crate::registry::doctor_findings::{Deletes, Finding, Identity, Login, ManifestKind, Pull, Reached, Referrers, Reply, Report, Scheme};
+use crate::registry::doctor_obstacle::Obstacle;
 
 /// How much a finding matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -43,21 +41,21 @@ pub struct Line {
 }
 
 /// Verdict, what was seen, what follows, what helps.
-type Words = (Verdict, String, Option<String>, Option<String>);
+pub(super) type Words = (Verdict, String, Option<String>, Option<String>);
 
-fn ok(seen: impl Into<String>) -> Words {
+pub(super) fn ok(seen: impl Into<String>) -> Words {
     (Verdict::Ok, seen.into(), None, None)
 }
 
-fn note(seen: impl Into<String>, effect: &str) -> Words {
+pub(super) fn note(seen: impl Into<String>, effect: &str) -> Words {
     (Verdict::Note, seen.into(), Some(effect.to_owned()), None)
 }
 
-fn hurts(seen: impl Into<String>, effect: &str) -> Words {
+pub(super) fn hurts(seen: impl Into<String>, effect: &str) -> Words {
     (Verdict::WillHurt, seen.into(), Some(effect.to_owned()), None)
 }
 
-fn help(words: Words, help: impl Into<String>) -> Words {
+pub(super) fn help(words: Words, help: impl Into<String>) -> Words {
     (words.0, words.1, words.2, Some(help.into()))
 }
 
@@ -81,11 +79,11 @@ fn words(finding: &Finding, registry: &str) -> Words {
         Finding::Push { reply: Reply::Refused(answer), .. } => refused("an upload is refused", answer, "nothing can be pushed", registry),
         Finding::Whole(Reply::Taken) => ok("a blob goes in one request"),
         Finding::Whole(Reply::Refused(answer)) => refused("a blob is refused", answer, "nothing can be pushed", registry),
-        Finding::Bodies(bodies) => self::bodies(bodies, registry),
-        Finding::Chunks(chunks) => self::chunks(chunks, registry),
-        Finding::Offset(offset) => self::offset(offset),
-        Finding::Resume(resume) => self::resume(resume),
-        Finding::Mount { from, outcome } => mount(from.as_deref(), outcome, registry),
+        Finding::Bodies(bodies) => upload_words::bodies(bodies, registry),
+        Finding::Chunks(chunks) => upload_words::chunks(chunks, registry),
+        Finding::Offset(offset) => upload_words::offset(offset),
+        Finding::Resume(resume) => upload_words::resume(resume),
+        Finding::Mount { from, outcome } => upload_words::mount(from.as_deref(), outcome, registry),
         Finding::Manifest { kind, reply } => manifest(*kind, reply),
         Finding::Overwrite(Reply::Taken) => ok("a tag can be pointed at another image"),
         Finding::Overwrite(Reply::Refused(answer)) => help(
@@ -107,6 +105,7 @@ fn refused(what: &str, answer: &Answer, effect: &str, registry: &str) -> Words {
     let words = hurts(format!("{what}: {answer}"), effect);
     match answer.status {
         StatusCode::UNAUTHORIZED => help(words, format!("log in: `docker login {registry}` or `podman login {registry}`")),
+        StatusCode::NOT_FOUND => help(words, "make the repository first, by the registry's own means: some do not make one with a push"),
         StatusCode::FORBIDDEN => help(words, "the login lacks the right to push here, or a quota is full: the registry's words say which"),
         _ => words,
     }
@@ -188,109 +187,6 @@ fn missing(manifest: StatusCode, blob: StatusCode) -> Words {
     }
 }
 
-fn bodies(bodies: &Bodies, registry: &str) -> Words {
-    if bodies.unchecked {
-        return hurts(
-            "bytes are taken under a digest that is not theirs",
-            "what is spoilt on the way shows when it is pulled, and not before",
-        );
-    }
-    let taken = size(bodies.taken_bytes);
-    let Some((refused_bytes, why)) = &bodies.refused else {
-        return ok(format!("request bodies of {taken} are taken; `--body-mib N` tries larger ones"));
-    };
-    let refused = size(*refused_bytes);
-    let why = match why {
-        BodyRefusal::TooLarge(answer) | BodyRefusal::Other(answer) => answer.to_string(),
-        BodyRefusal::Broke => "the connection breaks".to_owned(),
-    };
-    let proxy = "raise the largest request body of the proxy before the registry (nginx: `client_max_body_size`)";
-    if bodies.taken_bytes == 0 {
-        return help(hurts(format!("a request body of {refused} is refused: {why}"), "nothing larger can be pushed"), proxy);
-    }
-    let effect = format!("larger layers go in chunks of at most {taken}, which takes longer");
-    let known = format!("{proxy}; until then pushes go by this, and `body_bytes_max` for registry `{registry}` sets it by hand");
-    help(hurts(format!("request bodies of {taken} are taken, of {refused} not: {why}"), &effect), known)
-}
-
-fn chunks(chunks: &Chunks, registry: &str) -> Words {
-    const WHOLE: &str = "each layer goes in one request, and one that breaks off begins again";
-    let least = match chunks.min_bytes {
-        0 => String::new(),
-        min_bytes => format!(", of at least {}", size(min_bytes)),
-    };
-    match &chunks.outcome {
-        ChunksOutcome::Refused(answer) => note(format!("chunks are not taken: {answer}"), WHOLE),
-        ChunksOutcome::RangeStuck => note("chunks are taken, and the `Range` that comes back stands still", WHOLE),
-        ChunksOutcome::RangeAhead => note("chunks are taken, and the `Range` that comes back says more than was sent", WHOLE),
-        ChunksOutcome::NotCommitted(answer) => note(format!("chunks are taken, and then not made a blob: {answer}"), WHOLE),
-        outcome => {
-            let how = match outcome {
-                ChunksOutcome::Partly => "chunks are taken, sometimes in part",
-                ChunksOutcome::Silent => "chunks are taken, without a word on how much has come",
-                _ => "chunks are taken",
-            };
-            match chunks.refused_bytes {
-                Some(refused_bytes) => {
-                    let seen = format!("{how}{least}: of {}, and of {} not", size(chunks.taken_bytes), size(refused_bytes));
-                    let effect =
-                        format!("a layer that breaks off, or is too large for one request, goes in chunks of {}", size(chunks.taken_bytes));
-                    help(note(seen, &effect), format!("pushes go by this; `chunk_bytes` for registry `{registry}` sets it by hand"))
-                }
-                None => ok(format!("{how}{least}: of {}", size(chunks.taken_bytes))),
-            }
-        }
-    }
-}
-
-fn offset(offset: &Offset) -> Words {
-    match offset {
-        Offset::Refused => ok("a chunk for another place is refused, and asked it says where the upload stands"),
-        Offset::RefusedOnly => {
-            note("a chunk for another place is refused, and asked it does not say where the upload stands", "such an upload begins again")
-        }
-        Offset::Swallowed => note(
-            "a chunk for another place is taken without a word",
-            "hs believes the `Range` that comes back and nothing else; other clients find a broken layer at its end",
-        ),
-        Offset::Other(answer) => note(format!("a chunk for another place is answered {answer}"), "such an upload begins again"),
-    }
-}
-
-fn resume(resume: &Resume) -> Words {
-    const AGAIN: &str = "a layer whose connection breaks is sent again from its beginning";
-    match (resume.after_break, resume.after_chunk) {
-        (AfterBreak::NotTried, _) => hurts("without chunks, an upload cannot go on where it stopped", AGAIN),
-        (_, false) => hurts("it does not say how far an upload is", AGAIN),
-        (AfterBreak::Everything, true) => ok("an upload whose connection broke goes on at its last byte"),
-        (AfterBreak::WholeChunks, true) => ok("an upload whose connection broke goes on after its last whole chunk"),
-        (AfterBreak::Nothing, true) => {
-            hurts("an upload whose connection broke is forgotten; one that stops between two chunks goes on", AGAIN)
-        }
-    }
-}
-
-fn mount(from: Option<&str>, outcome: &MountOutcome, registry: &str) -> Words {
-    const SENT: &str = "layers that another model of this registry has are sent again";
-    const OTHER: &str = "`--mount-from REPO` tries another repository, which has images";
-    let ask_anyway = format!("`mounts: true` for registry `{registry}` asks all the same; `false` never asks");
-    match (from, outcome) {
-        (None, MountOutcome::Mounted) => ok(format!("blobs are mounted, tried within the repository; {OTHER}")),
-        (None, MountOutcome::Refused(answer)) => help(note(format!("a mount within the repository is refused: {answer}"), SENT), OTHER),
-        (None, _) => help(note("a mount within the repository opens an upload instead", SENT), OTHER),
-        (Some(from), MountOutcome::Mounted) => ok(format!("blobs are mounted from `{from}`")),
-        (Some(from), MountOutcome::NothingToMount) => {
-            note(format!("`{from}` has no small blob that is not here already"), "whether mounts work is not known")
-        }
-        (Some(from), MountOutcome::Session) => help(hurts(format!("a mount from `{from}` opens an upload instead"), SENT), ask_anyway),
-        (Some(from), MountOutcome::Refused(answer)) => {
-            let words = hurts(format!("a mount from `{from}` is refused: {answer}"), SENT);
-            let rights = matches!(answer.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
-            help(words, if rights { format!("the login needs the right to pull from `{from}`") } else { ask_anyway })
-        }
-    }
-}
-
 fn manifest(kind: ManifestKind, reply: &Reply) -> Words {
     let what = match kind {
         ManifestKind::Oci => "OCI images",
@@ -358,5 +254,58 @@ pub fn summary(report: &Report, lines: &[Line], read_only: bool) -> String {
         format!("Pushing to `{repository}` will work, and nothing found here will hurt.")
     } else {
         format!("Pushing to `{repository}` will work; what will hurt: {}.", painful.join(", "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use reqwest::header::HeaderMap;
+
+    use super::*;
+    use crate::registry::doctor_findings::{Bodies, BodyRefusal};
+
+    fn answer(status: u16) -> Answer {
+        Answer::new(StatusCode::from_u16(status).unwrap(), &HeaderMap::new(), b"because")
+    }
+
+    fn check(finding: &Finding, verdict: Verdict, words: &[&str]) {
+        let line = line(finding, "host");
+        let said = format!("{} {} {}", line.seen, line.effect.unwrap_or_default(), line.help.unwrap_or_default());
+        assert_eq!(line.verdict, verdict, "{said}");
+        assert!(words.iter().all(|word| said.contains(word)), "{said}");
+    }
+
+    #[test]
+    fn what_goes_over_the_wire_in_the_clear_is_told() {
+        let reached =
+            |encrypted, status| Finding::Reached(Reached { origin: "o".to_owned(), encrypted, loopback: false, status, api_version: None });
+        check(&reached(true, StatusCode::UNAUTHORIZED), Verdict::Ok, &["o answers"]);
+        check(&reached(false, StatusCode::OK), Verdict::Note, &["everybody on the way", "`plain_http: false` for registry `host`"]);
+        check(&reached(true, StatusCode::NOT_FOUND), Verdict::Note, &["404", "something else"]);
+    }
+
+    #[test]
+    fn a_refusal_is_told_with_what_helps_against_it() {
+        let push = |status| Finding::Push { reply: Reply::Refused(answer(status)), elsewhere: None };
+        check(&push(401), Verdict::WillHurt, &["because", "docker login host"]);
+        check(&push(403), Verdict::WillHurt, &["quota"]);
+        check(&push(404), Verdict::WillHurt, &["make the repository first"]);
+        check(&Finding::Push { reply: Reply::Taken, elsewhere: Some("https://store".to_owned()) }, Verdict::Note, &["https://store"]);
+    }
+
+    #[test]
+    fn a_limit_is_one_of_size_or_of_something_else() {
+        let bodies = |taken_bytes, why| Finding::Bodies(Bodies { taken_bytes, refused: Some((32 << 20, why)), unchecked: false });
+        check(
+            &bodies(8 << 20, BodyRefusal::TooLarge(answer(413))),
+            Verdict::WillHurt,
+            &["8.00 MiB", "`body_bytes_max` for registry `host`"],
+        );
+        check(&bodies(8 << 20, BodyRefusal::Broke), Verdict::WillHurt, &["the connection breaks", "client_max_body_size"]);
+        check(&bodies(8 << 20, BodyRefusal::Other(answer(403))), Verdict::WillHurt, &["not for their size"]);
+        let unchecked = Finding::Bodies(Bodies { taken_bytes: 1, refused: None, unchecked: true });
+        check(&unchecked, Verdict::WillHurt, &["under a digest that is not theirs"]);
+        check(&Finding::Missing { manifest: StatusCode::OK, blob: StatusCode::NOT_FOUND }, Verdict::WillHurt, &["asks first"]);
+        check(&Finding::Missing { manifest: StatusCode::METHOD_NOT_ALLOWED, blob: StatusCode::NOT_FOUND }, Verdict::Note, &["405"]);
     }
 }

@@ -11,7 +11,8 @@
 use std::collections::BTreeSet;
 
 use super::client::{Access, Endpoint, Repository};
-use super::doctor_findings::{Finding, Obstacle, Report, Scheme};
+use super::doctor_findings::{Finding, Report, Scheme};
+use super::doctor_obstacle::Obstacle;
 use super::error::RegistryError;
 use super::profile::Profile;
 use super::retry::Tries;

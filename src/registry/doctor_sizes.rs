@@ -9,7 +9,8 @@ use reqwest::StatusCode;
 use super::answer::Answer;
 use super::doctor::Doctor;
 use super::doctor_ask::pause;
-use super::doctor_findings::{Bodies, BodyRefusal, Chunks, ChunksOutcome, Finding, Obstacle};
+use super::doctor_findings::{Bodies, BodyRefusal, Chunks, ChunksOutcome, Finding};
+use super::doctor_obstacle::Obstacle;
 use super::doctor_samples::body;
 use super::error::{Action, Operation, RegistryError};
 use super::trouble::Trouble;
@@ -212,7 +213,7 @@ impl Chunks {
 
 impl Bodies {
     /// Whether there is a largest body, and not another reason to refuse one.
-    fn is_limited(&self) -> bool {
+    pub fn is_limited(&self) -> bool {
         matches!(self.refused, Some((_, BodyRefusal::TooLarge(_) | BodyRefusal::Broke)))
     }
 
