@@ -102,8 +102,7 @@ impl Doctor {
             return Ok(());
         }
         self.stage("Pushing small blobs");
-        let push = self.push().await;
-        self.note("push", push);
+        self.push().await;
         if self.obstacle.is_some() {
             return Ok(());
         }

@@ -13,7 +13,9 @@ use super::error::{Operation, RegistryError};
 impl Doctor {
     /// Deletes what was written. Fails at nothing: what is left is in the report.
     pub async fn clean_up(&mut self) {
-        self.give_up().await;
+        if !self.give_up().await {
+            self.traces.lost.push(format!("an upload in `{}` that was under way", self.object()));
+        }
         let mut deletes = Deletes::default();
         let tagged = std::mem::take(&mut self.traces.tag);
         if tagged {

@@ -17,13 +17,16 @@ use crate::oci::digest::Digest;
 
 impl Doctor {
     /// Opens an upload, and pushes the image's blobs in one request each.
-    pub(super) async fn push(&mut self) -> Result<(), RegistryError> {
+    pub(super) async fn push(&mut self) {
         let action = self.writer.action(Operation::PushBlob, "");
         let session = match self.open(&action).await {
             Ok(session) => session,
             Err(error) => {
-                self.no_push(error);
-                return Ok(());
+                self.findings.push(match error.answer() {
+                    Some(answer) => Finding::Push { reply: Reply::Refused(answer.clone()), elsewhere: None },
+                    None => Finding::failed("push", &error),
+                });
+                return self.stopped_by(error);
             }
         };
         self.findings.push(Finding::Push { reply: Reply::Taken, elsewhere: session.elsewhere(&self.writer) });
@@ -34,26 +37,17 @@ impl Doctor {
                 Ok(done) => done,
                 // A commit that is led astray, or breaks each time, is what a push would meet.
                 Err(error) => {
-                    self.no_push(error);
-                    return Ok(());
+                    self.findings.push(Finding::failed("upload", &error));
+                    return self.stopped_by(error);
                 }
             };
             if let Reply::Refused(answer) = &reply {
                 self.stopped_by(RegistryError::Refused { action, answer: Box::new(answer.clone()) });
                 self.findings.push(Finding::Whole(reply));
-                return Ok(());
+                return;
             }
         }
         self.findings.push(Finding::Whole(Reply::Taken));
-        Ok(())
-    }
-
-    fn no_push(&mut self, error: RegistryError) {
-        self.findings.push(match error.answer() {
-            Some(answer) => Finding::Push { reply: Reply::Refused(answer.clone()), elsewhere: None },
-            None => Finding::failed("push", &error),
-        });
-        self.stopped_by(error);
     }
 
     /// Opens an upload, which is noted.

@@ -273,20 +273,29 @@ async fn what_cannot_be_deleted_is_named_and_does_not_become_more() {
 #[tokio::test(flavor = "multi_thread")]
 async fn logins_are_told_without_their_secrets() {
     let server = TokenServer { password: true, delete_right: true, ..TokenServer::default() };
-    for (login, words) in
-        [(Login::Basic, "it wants a password; we are `user`"), (Login::Bearer(server), "it wants tokens of http://127.0.0.1:")]
-    {
+    let by_identity = TokenServer { password: false, identity: true, ..server.clone() };
+    let password = json!({ "auth": "dXNlcjpwYXNzd29yZA==" });
+    for (login, auth, words, who) in [
+        (Login::Basic, password.clone(), "it wants a password; we are `user`", "password ****"),
+        (Login::Bearer(server), password.clone(), "it wants tokens of http://127.0.0.1:", "password ****"),
+        (
+            Login::Bearer(by_identity),
+            json!({ "auth": "dXNlcjo=", "identitytoken": "identity" }),
+            "it wants tokens of http://127.0.0.1:",
+            "we have an identity token ****",
+        ),
+    ] {
         let registry = FaultRegistry::start(Faults { login, lists_referrers: true, ..Faults::default() }).await;
         let home = Arc::new(Home::new());
-        // The password, as docker keeps it.
-        let auths = json!({ "auths": { registry.address(): { "auth": "dXNlcjpwYXNzd29yZA==" } } });
+        // As docker keeps it.
+        let auths = json!({ "auths": { registry.address(): auth } });
         fs::create_dir(home.path().join(".docker")).unwrap();
         fs::write(home.path().join(".docker/config.json"), auths.to_string()).unwrap();
         let ran = run(&home, &["--output", "json", &format!("{}/team/model", registry.address()), "--body-mib", "1", "-v", "-v"]).await;
         let document: Value = serde_json::from_str(&ran.stdout).unwrap();
         check(&document, "login", "ok", words);
         check(&document, "login", "ok", ".docker/config.json`");
-        check(&document, "login", "ok", "password ****");
+        check(&document, "login", "ok", who);
         assert_eq!((ran.code, remarkable(&document)), (0, vec![]), "{document:#}");
         for secret in ["dXNlcjpwYXNzd29yZA", "user:password", "token1"] {
             assert!(!ran.stdout.contains(secret) && !ran.stderr.contains(secret), "{ran:#?}");
