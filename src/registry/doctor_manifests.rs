@@ -20,9 +20,12 @@ impl Doctor {
     pub(super) async fn manifests(&mut self) -> Result<Option<Digest>, RegistryError> {
         let samples = Samples::new();
         let oci = samples.oci();
-        let mut heard = self.put(TAG, &oci).await?;
-        // The tag may be there from an earlier time, and stay.
-        let stays = !heard.status.is_success() && self.has_tag().await?;
+        let there = self.tagged().await?;
+        // A tag of that name that somebody else has put is left alone.
+        let foreign = there.is_some_and(|digest| digest != oci.digest && digest != samples.other().digest);
+        let mut heard = if foreign { self.put(&oci.digest.to_string(), &oci).await? } else { self.put(TAG, &oci).await? };
+        // It may be there from an earlier time, and stay.
+        let stays = !foreign && there.is_some() && !heard.status.is_success();
         if stays {
             self.findings.push(Finding::Overwrite(heard.reply()));
             heard = self.put(&oci.digest.to_string(), &oci).await?;
@@ -49,7 +52,10 @@ impl Doctor {
         if let Some(error) = obstacle {
             self.stopped_by(error);
         }
-        if taken && !stays {
+        if foreign {
+            let (problem, remedy) = (format!("there is a tag `{TAG}` that is not of a doctor"), "delete it, or examine another repository");
+            self.findings.push(Finding::Failed { check: "tag-overwrite", problem, remedy: Some(remedy.to_owned()) });
+        } else if taken && !stays {
             let heard = self.put(TAG, &samples.other()).await?;
             self.findings.push(Finding::Overwrite(heard.reply()));
         }
@@ -65,10 +71,11 @@ impl Doctor {
         Ok(if heard.status.is_success() { Ok(heard.headers.contains_key(SUBJECT)) } else { Err(heard.answer()) })
     }
 
-    async fn has_tag(&self) -> Result<bool, RegistryError> {
+    /// What the tag leads to.
+    async fn tagged(&self) -> Result<Option<Digest>, RegistryError> {
         let action = self.reader.action(Operation::AskManifest, TAG);
-        let heard = self.ask_for(&self.reader, &action, Method::HEAD, &format!("manifests/{TAG}"), super::manifests::accept()).await?;
-        Ok(heard.status.is_success())
+        let heard = self.ask_for(&self.reader, &action, Method::GET, &format!("manifests/{TAG}"), super::manifests::accept()).await?;
+        Ok(heard.status.is_success().then(|| Digest::of(&heard.body)))
     }
 
     /// Puts a manifest, which is noted first. Never the way of a push, which would write the index of referrers too.

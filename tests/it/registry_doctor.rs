@@ -271,6 +271,20 @@ async fn what_cannot_be_deleted_is_named_and_does_not_become_more() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_tag_of_the_same_name_that_is_somebody_else_s_stays() {
+    let registry = FaultRegistry::start(Faults { lists_referrers: true, ..Faults::default() }).await;
+    let image = manifest(b"{}", &[]);
+    registry.put_manifest("team/model", "lamina-doctor", &image.media_type, &image.bytes);
+    let (code, document) = examined(&Arc::new(Home::new()), &registry.address(), &["--body-mib", "1"]).await;
+    check(&document, "tag-overwrite", "will-hurt", "that is not of a doctor");
+    check(&document, "oci-manifest", "ok", "taken");
+    assert_eq!((code, &document["left_behind"]), (0, &json!([])));
+    let kept = registry.kept();
+    assert_eq!(kept.manifests.keys().map(|(_, key)| key.as_str()).collect::<Vec<_>>(), ["lamina-doctor"]);
+    assert!(kept.manifests.values().all(|(_, bytes)| *bytes == image.bytes) && kept.blobs.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn logins_are_told_without_their_secrets() {
     let server = TokenServer { password: true, delete_right: true, ..TokenServer::default() };
     let by_identity = TokenServer { password: false, identity: true, ..server.clone() };
