@@ -308,6 +308,9 @@ pub mod disk {
     /// The digests of a folder's files, remembered.
     pub mod digest_cache;
 
+    /// The type of a folder's model, remembered.
+    pub mod type_cache;
+
     /// A blocking reader as an asynchronous stream.
     pub mod stream;
 

@@ -106,7 +106,8 @@ pub async fn build(
     let platforms = unique(platforms);
     let dialect: Option<Dialect> = arguments.dialect.as_deref().map(str::parse).transpose()?;
     let layout = Layout::from_word(&arguments.layout).ok_or_else(|| BuildCommandError::Layout(arguments.layout.clone()))?;
-    let (folder, words, of_machine) = (arguments.folder.clone(), arguments.model.clone(), settings.clone());
+    let (folder, words, mut of_machine) = (arguments.folder.clone(), arguments.model.clone(), settings.clone());
+    of_machine.type_cache = of_machine.type_cache.filter(|_| !arguments.no_cache);
     let read = tokio::task::spawn_blocking(move || open::folder(&folder, &words, &of_machine)).await;
     let open::ReadFolder { model, left_out, .. } = read.map_err(recipe::BuildError::Stopped)??;
     for path in &left_out {
