@@ -308,6 +308,9 @@ pub mod disk {
     /// The digests of a folder's files, remembered.
     pub mod digest_cache;
 
+    /// The type of a folder's model, remembered.
+    pub mod type_cache;
+
     /// A blocking reader as an asynchronous stream.
     pub mod stream;
 
@@ -501,6 +504,12 @@ pub mod registry {
     /// Where an image is read from, whatever holds it.
     pub mod source;
 
+    /// One layer to a registry: asked for, mounted, or sent.
+    pub mod send_layer;
+
+    /// Layers on their way to a registry before their image has a name.
+    pub mod ahead;
+
     /// The one verb that moves images.
     pub mod copy;
 }
@@ -536,6 +545,9 @@ pub mod catalog {
 pub mod build {
     /// Finding the base.
     pub mod base;
+
+    /// The planned layers, sealed.
+    pub mod layers;
 
     /// From a model to a finished image, every stage in order.
     pub mod recipe;

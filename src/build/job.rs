@@ -132,9 +132,9 @@ impl Workshop {
             cache: Some(SealCache::new(self.store.root().join("layers"))),
         };
         let listener = listener(log.clone());
-        let built = recipe::build(&model, &request, &self.places, &listener).await?;
         let (target, reference) = self.target(claim)?;
-        let transfer = copy::copy(&built.images, &built.source, target, &listener).await?;
+        let built = recipe::build(&model, &request, &self.places, target.repository(), &listener).await?;
+        let transfer = copy::copy_rest(&built.images, &built.source, target, &built.sent, &listener).await?;
         let base = built.base.map(|(name, digest)| json!({"name": name, "digest": digest}));
         Ok(BuildOutcome {
             reference,

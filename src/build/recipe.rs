@@ -1,29 +1,34 @@
 //! From a model to a finished image: every stage, in order, in one function.
 //!
-//! [`build`] finds the base, plans the layers, seals them (one read of the model) and puts the image together; nothing is sent. What is sent where is
-//! `registry::copy`, after it: the digest is known before. The service's worker and `hs build` run the same function; neither catalog nor server is known
-//! here.
+//! [`build`] finds the base, plans the layers, seals them (one read of the model, `layers.rs`) and puts the image together. What is sent where is
+//! `registry::copy`, after it: the digest is known before. One thing is sent here, and only where the caller says to which registry: blobs of layers that
+//! had to be read, while others are still being hashed. The service's worker and `hs build` run the same function; neither catalog nor server is known here.
 //!
-//! What must stay true: equal models, names, versions and base digests give equal images, whatever machine this is.
+//! What must stay true: equal models, names, versions and base digests give equal images, whatever machine this is. What can be refused without
+//! reading the model is refused before it is read, and so before anything is sent.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::base::{self, BaseError, Bases, Places};
+use super::layers::{self, ToSeal};
 use crate::contract::wire::{self, Dialect, WireError};
-use crate::disk::seal::{self, SealError};
-use crate::disk::seal_cache::{Remembered, SealCache};
+use crate::disk::seal::SealError;
+use crate::disk::seal_cache::SealCache;
 use crate::fault::{Failure, Fault};
 use crate::model::intake::Model;
-use crate::model::plan::{self, Layout, PlanError, PlannedLayer};
+use crate::model::plan::{self, Layout, PlanError};
 use crate::model::runtime::{RuntimeError, RuntimeList};
 use crate::oci::config::ConfigEdits;
 use crate::oci::digest::Digest;
-use crate::oci::image::{self, Compression, Image, ImageError, ImageSet, LayerSource, Purpose, SealedLayer, Statement};
+use crate::oci::image::{self, Image, ImageError, ImageSet, SealedLayer, Statement};
 use crate::oci::layer::Recipe;
 use crate::oci::platform::Platform;
 use crate::progress::{Event, Listener};
+use crate::registry::ahead::Sent;
+use crate::registry::client::Repository;
+use crate::registry::error::RegistryError;
 use crate::registry::source::Source;
 
 /// What shall be built, beside the model itself.
@@ -58,6 +63,8 @@ pub struct Built {
     pub base: Option<(Option<String>, Digest)>,
     /// The contract as it stands in the image.
     pub contract: Option<ContractInImage>,
+    /// Which of our layers are in the registry already that was named.
+    pub sent: Sent,
     /// What is in each of our layers, in their order.
     pub recipes: Vec<Arc<Recipe>>,
     /// What had to be said, the model's own warnings among it.
@@ -91,6 +98,9 @@ pub enum BuildError {
     /// A layer cannot be made.
     #[error(transparent)]
     Seal(#[from] SealError),
+    /// A layer that was sealed cannot be sent.
+    #[error(transparent)]
+    Send(RegistryError),
     /// The image cannot be put together.
     #[error(transparent)]
     Image(#[from] ImageError),
@@ -110,6 +120,7 @@ impl BuildError {
             BuildError::Contract(error) => Some(error),
             BuildError::Plan(error) => Some(error),
             BuildError::Seal(error) => Some(error),
+            BuildError::Send(error) => Some(error),
             BuildError::Image(error) => Some(error),
             BuildError::Epoch(_) | BuildError::Stopped(_) => None,
         }
@@ -122,6 +133,7 @@ impl BuildError {
             BuildError::Contract(_) => "contract",
             BuildError::Plan(_) => "plan",
             BuildError::Seal(_) | BuildError::Stopped(_) => "seal",
+            BuildError::Send(_) => "send",
             BuildError::Image(_) | BuildError::Epoch(_) => "image",
         }
     }
@@ -140,8 +152,15 @@ impl Failure for BuildError {
     }
 }
 
-/// Builds the image of a model.
-pub async fn build(model: &Model, request: &Request, places: &Places, listener: &Listener) -> Result<Built, BuildError> {
+/// Builds the image of a model. Of the layers that are sealed on the way, those that had to be read are sent `to` a registry, where one is named; all
+/// else is `registry::copy`'s.
+pub async fn build(
+    model: &Model,
+    request: &Request,
+    places: &Places,
+    to: Option<&Repository>,
+    listener: &Listener,
+) -> Result<Built, BuildError> {
     let stage = |text: &str| listener(Event::Stage(text.to_owned()));
     let mut warnings = model.warnings.clone();
 
@@ -155,13 +174,17 @@ pub async fn build(model: &Model, request: &Request, places: &Places, listener: 
     let contract = contract_in_image(model, request, &bases, &mut warnings)?;
     let contract_bytes = contract.as_ref().map(|contract| contract.bytes.as_slice());
     let planned = plan::plan(&model.payload, contract_bytes, request.layout, bases.layers_max(), request.epoch_s)?;
+    let statement = statement(model, request, contract.as_ref())?;
+    for base in &bases.bases {
+        image::check_base(base, planned.len())?;
+    }
 
-    stage("Sealing the layers");
-    let (recipes, planned): (Vec<_>, Vec<_>) = planned.into_iter().map(shared).unzip();
-    let layers = seal_all(planned, request, listener).await?;
+    stage(if to.is_some() { "Sealing and sending the layers" } else { "Sealing the layers" });
+    let planned: Vec<ToSeal> = planned.into_iter().map(ToSeal::from).collect();
+    let recipes = planned.iter().map(|layer| layer.recipe.clone()).collect();
+    let (layers, sent) = layers::seal(planned, request, to, listener).await?;
 
     stage("Putting the image together");
-    let statement = statement(model, request, contract.as_ref())?;
     let (images, said) = put_together(&bases, &layers, &statement)?;
     warnings.extend(said);
     warnings.sort();
@@ -171,7 +194,7 @@ pub async fn build(model: &Model, request: &Request, places: &Places, listener: 
     }
     listener(Event::Note(format!("image {}", images.top().digest)));
     let base = bases.bases.first().map(|base| (base.name.clone(), base.digest));
-    Ok(Built { images, source: bases.source, base, contract, recipes, warnings })
+    Ok(Built { images, source: bases.source, base, contract, sent, recipes, warnings })
 }
 
 fn contract_in_image(
@@ -185,55 +208,6 @@ fn contract_in_image(
     let encoded = wire::encode(&found.contract, dialect).map_err(BuildError::Contract)?;
     warnings.extend(encoded.warnings);
     Ok(Some(ContractInImage { bytes: encoded.bytes, dialect }))
-}
-
-/// A layer to be sealed.
-type ToSeal = (Arc<Recipe>, Compression, Purpose);
-
-fn shared(layer: PlannedLayer) -> (Arc<Recipe>, ToSeal) {
-    let recipe = Arc::new(layer.recipe);
-    (recipe.clone(), (recipe, layer.compression, layer.purpose))
-}
-
-/// Seals two layers at a time: hashing is the cost, and it is a core's work (dependencies, finding 2).
-async fn seal_all(planned: Vec<ToSeal>, request: &Request, listener: &Listener) -> Result<Vec<SealedLayer>, BuildError> {
-    use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
-    listener(Event::Expect { bytes: planned.iter().map(|(recipe, ..)| recipe.size_bytes()).sum() });
-    let seal_one = |(recipe, compression, purpose): ToSeal| {
-        let (listener, scratch, cache) = (listener.clone(), request.scratch.clone(), request.cache.clone());
-        async move {
-            let work = move || {
-                let advance = |bytes| listener(Event::Advance { bytes });
-                seal_or_remember(&recipe, compression, purpose, &scratch, cache.as_ref(), &advance)
-            };
-            tokio::task::spawn_blocking(work).await.map_err(BuildError::Stopped)?.map_err(BuildError::Seal)
-        }
-    };
-    stream::iter(planned).map(seal_one).buffered(2).try_collect().await
-}
-
-/// Seals a layer, unless it is remembered from an earlier build.
-fn seal_or_remember(
-    recipe: &Arc<Recipe>,
-    compression: Compression,
-    purpose: Purpose,
-    scratch: &Path,
-    cache: Option<&SealCache>,
-    advance: &dyn Fn(u64),
-) -> Result<SealedLayer, SealError> {
-    if let Some(Remembered { digest, size_bytes, diff_id }) = cache.and_then(|cache| cache.find(recipe, compression)) {
-        advance(recipe.size_bytes());
-        let source = match compression {
-            Compression::None => LayerSource::Recipe(recipe.clone()),
-            Compression::Gzip => LayerSource::Remake(recipe.clone(), scratch.to_owned()),
-        };
-        return Ok(SealedLayer { digest, size_bytes, diff_id, compression, purpose, source });
-    }
-    let layer = seal::seal(recipe.clone(), compression, purpose, scratch, advance)?;
-    if let Some(cache) = cache {
-        cache.remember(recipe, &layer);
-    }
-    Ok(layer)
 }
 
 fn statement(model: &Model, request: &Request, contract: Option<&ContractInImage>) -> Result<Statement, BuildError> {

@@ -12,6 +12,7 @@ use super::args::BuildArguments;
 use super::say::{Voice, size};
 use super::settings::Settings;
 use super::{contract_judge, open};
+use crate::build::base::Places;
 use crate::build::recipe::{self, Built, Request};
 use crate::contract::wire::Dialect;
 use crate::fault::{Failure, Fault};
@@ -25,6 +26,7 @@ use crate::oci::path::TreePath;
 use crate::oci::platform::Platform;
 use crate::oci::report;
 use crate::progress::Transfer;
+use crate::registry::client::Repository;
 use crate::registry::copy::{self, Target};
 
 /// How many files of a layer are named before the rest is counted.
@@ -66,15 +68,23 @@ pub struct Outcome {
 pub async fn run(arguments: &BuildArguments, settings: &Settings, voice: &Voice) -> Result<(), Box<dyn Failure>> {
     let started = Instant::now();
     let locations: Vec<Location> = arguments.to.iter().map(|text| open::location(text)).collect::<Result<_, _>>()?;
-    let outcome = build(arguments, settings, voice).await?;
+    let places = settings.places()?;
+    // A registry is opened without a trace, so its layers may go while others are hashed. A local form makes its files: after the build, then.
+    let in_registries = !arguments.dry_run && locations.iter().all(|location| matches!(location, Location::Registry(_)));
+    let open_all = || locations.iter().map(|location| Target::open(location, &places.registries)).collect::<Result<Vec<Target>, _>>();
+    let mut targets = if in_registries { open_all()? } else { Vec::new() };
+    let outcome = build(arguments, settings, &places, targets.first().and_then(Target::repository), voice).await?;
     let mut transfer = Transfer::default();
     let mut references = Vec::new();
     if !arguments.dry_run {
-        let places = settings.places()?;
         // All are opened before anything goes anywhere: a slip in the last leaves nothing in the first.
-        let targets: Vec<Target> = locations.iter().map(|location| Target::open(location, &places.registries)).collect::<Result<_, _>>()?;
+        if !in_registries {
+            targets = open_all()?;
+        }
+        let mut sent = Some(&outcome.built.sent);
         for (location, target) in locations.iter().zip(targets) {
-            let moved = copy::copy(&outcome.built.images, &outcome.built.source, target, &voice.listener()).await?;
+            let sent = sent.take().cloned().unwrap_or_default();
+            let moved = copy::copy_rest(&outcome.built.images, &outcome.built.source, target, &sent, &voice.listener()).await?;
             transfer.merge(moved);
             references.push(location.to_string());
         }
@@ -84,13 +94,20 @@ pub async fn run(arguments: &BuildArguments, settings: &Settings, voice: &Voice)
     Ok(())
 }
 
-/// Builds the image of a folder; nothing is sent.
-pub async fn build(arguments: &BuildArguments, settings: &Settings, voice: &Voice) -> Result<Outcome, Box<dyn Failure>> {
+/// Builds the image of a folder. Nothing is sent but layers that had to be read, to a registry, where one is named; and nothing before the gate was passed.
+pub async fn build(
+    arguments: &BuildArguments,
+    settings: &Settings,
+    places: &Places,
+    to: Option<&Repository>,
+    voice: &Voice,
+) -> Result<Outcome, Box<dyn Failure>> {
     let platforms: Vec<Platform> = arguments.platform.iter().map(|text| text.parse()).collect::<Result<_, _>>()?;
     let platforms = unique(platforms);
     let dialect: Option<Dialect> = arguments.dialect.as_deref().map(str::parse).transpose()?;
     let layout = Layout::from_word(&arguments.layout).ok_or_else(|| BuildCommandError::Layout(arguments.layout.clone()))?;
-    let (folder, words, of_machine) = (arguments.folder.clone(), arguments.model.clone(), settings.clone());
+    let (folder, words, mut of_machine) = (arguments.folder.clone(), arguments.model.clone(), settings.clone());
+    of_machine.type_cache = of_machine.type_cache.filter(|_| !arguments.no_cache);
     let read = tokio::task::spawn_blocking(move || open::folder(&folder, &words, &of_machine)).await;
     let open::ReadFolder { model, left_out, .. } = read.map_err(recipe::BuildError::Stopped)??;
     for path in &left_out {
@@ -110,7 +127,7 @@ pub async fn build(arguments: &BuildArguments, settings: &Settings, voice: &Voic
         scratch: scratch.path().to_owned(),
         cache: settings.layer_cache.clone().filter(|_| !arguments.no_cache),
     };
-    let built = recipe::build(&model, &request, &settings.places()?, &voice.listener()).await?;
+    let built = recipe::build(&model, &request, places, to, &voice.listener()).await?;
     Ok(Outcome { model, built, left_out, scratch })
 }
 

@@ -158,9 +158,10 @@ async fn of_folder(
         explain: false,
         model: arguments.model.clone(),
     };
-    let outcome = build::build(&words, settings, voice).await?;
+    let places = settings.places()?;
+    let outcome = build::build(&words, settings, &places, None, voice).await?;
     let location = Location::Layout { folder: layout.join(LAYOUT), tag: Some("run".to_owned()) };
-    let target = Target::open(&location, &settings.places()?.registries)?;
+    let target = Target::open(&location, &places.registries)?;
     copy::copy(&outcome.built.images, &outcome.built.source, target, &voice.listener()).await?;
     Ok((format!("oci:{LAYOUT}:run"), outcome.model.contract.map(|found| found.contract)))
 }

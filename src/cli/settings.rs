@@ -20,6 +20,7 @@ use crate::build::collect::CollectSettings;
 use crate::disk::digest_cache::DigestCache;
 use crate::disk::seal_cache::SealCache;
 use crate::disk::store::{Store, StoreError};
+use crate::disk::type_cache::TypeCache;
 use crate::fault::{Failure, Fault};
 use crate::model::runtime::{Runtime, RuntimeList};
 use crate::model::tree::Limits;
@@ -40,6 +41,8 @@ pub struct Settings {
     pub layer_cache: Option<SealCache>,
     /// What earlier uploads remember of files; `None` where there is no home.
     pub digest_cache: Option<DigestCache>,
+    /// What the files of earlier models told of their type; `None` where there is no home.
+    pub type_cache: Option<TypeCache>,
     /// Registries, credentials, certificates.
     pub registries: RegistrySettings,
     /// `host/prefix` of mirrors that hold the listed runtimes.
@@ -180,6 +183,7 @@ impl Settings {
             data_folder,
             layer_cache: cache("layers").map(SealCache::new),
             digest_cache: cache("digests").map(DigestCache::new),
+            type_cache: cache("types").map(TypeCache::new),
             registries: RegistrySettings { memory_folder: cache("registries"), ..registry_settings(file.registries, file.ca_files) },
             base_mirrors: file.base_mirrors,
             runtimes,

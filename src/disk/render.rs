@@ -314,6 +314,10 @@ impl OpenFile {
         }
         let now = self.compared(&metadata);
         compare(path, (self.size_bytes, self.local.stamp), (metadata.len(), now))?;
+        if self.size_bytes - self.at > READ_BYTES as u64 {
+            // The system reads further ahead. Where it does not know how, nothing is lost.
+            let _ = rustix::fs::fadvise(&file, self.at, None, rustix::fs::Advice::Sequential);
+        }
         if self.at > 0 {
             file.seek(SeekFrom::Start(self.at)).map_err(|source| unreadable(path, source))?;
         }

@@ -32,6 +32,7 @@ mod many_uploads;
 mod outputs;
 mod page;
 mod pull;
+mod push_ahead;
 mod rebuild;
 mod registry;
 mod registry_certificates;

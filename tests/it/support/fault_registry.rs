@@ -177,6 +177,11 @@ impl FaultRegistry {
         self.kept.lock().unwrap()
     }
 
+    /// The same for whoever outlives a borrow.
+    pub fn shared(&self) -> Shared {
+        self.kept.clone()
+    }
+
     /// `127.0.0.1:PORT`.
     pub fn address(&self) -> String {
         self.kept().address.clone()
