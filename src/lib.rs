@@ -54,6 +54,15 @@ pub mod oci {
     /// The header blocks of a tar entry.
     pub mod tar_header;
 
+    /// A blob as ranges of files.
+    pub mod splice;
+
+    /// Runs of one byte, shortened.
+    pub mod run_deflate;
+
+    /// A compressed layer of files that lie compressed in archives.
+    pub mod packed;
+
     /// What a manifest names.
     pub mod mentions;
 
@@ -244,6 +253,9 @@ pub mod model {
     /// A contract inside serving.yaml -> Contract.
     pub mod inline_contract;
 
+    /// `install-command`, as far as it is done.
+    pub mod install_command;
+
     /// `serving.yaml` of every era.
     pub mod definition;
 
@@ -280,6 +292,27 @@ pub mod model {
     /// Does a Python model's code keep its contract?
     pub mod python_code;
 
+    /// The names of Python's packages and of wheels.
+    pub mod python_package;
+
+    /// What a wheel must be made for, and which is the best.
+    pub mod wheel_target;
+
+    /// `requirements.txt`, read and not resolved.
+    pub mod requirements;
+
+    /// Which requirements are for a target.
+    pub mod marker;
+
+    /// `pylock.toml`.
+    pub mod pylock;
+
+    /// Which wheels a model's requirements are.
+    pub mod requirements_lock;
+
+    /// Which file of a wheel is installed where.
+    pub mod wheel_layout;
+
     /// The contract that was given, the one that the model says, or none.
     pub mod contract_choice;
 
@@ -301,6 +334,9 @@ pub mod disk {
 
     /// A recipe read once: its digest, and its blob.
     pub mod seal;
+
+    /// A splice's bytes, or any range of them.
+    pub mod splice_reader;
 
     /// What sealing gave, remembered.
     pub mod seal_cache;
@@ -347,8 +383,23 @@ pub mod disk {
     /// Using what is there, while what nobody needs is removed.
     pub mod store_use;
 
+    /// Where the members of a zip file lie.
+    pub mod zip_directory;
+
+    /// Wheels, and the layer that they make.
+    pub mod wheel;
+
+    /// A layer of packed files read once: its digests, and the proof of its members.
+    pub mod seal_packed;
+
+    /// Where wheels are on this machine.
+    pub mod wheel_cache;
+
     /// Real bytes into the store.
     pub mod store_blob;
+
+    /// Layers that are splices, into the store.
+    pub mod store_splice;
 
     /// Model files, trees and recipes into the store.
     pub mod store_content;
@@ -549,6 +600,24 @@ pub mod build {
     /// The planned layers, sealed.
     pub mod layers;
 
+    /// What a base says of its Python.
+    pub mod python_target;
+
+    /// Where this machine gets Python's packages.
+    pub mod index_settings;
+
+    /// What a resolver says when it finds nothing.
+    pub mod resolver_words;
+
+    /// Requirements -> the wheels that meet them.
+    pub mod resolver;
+
+    /// Wheels over HTTP.
+    pub mod wheel_fetch;
+
+    /// `requirements.txt` -> the layer of `/model/lib`.
+    pub mod requirements;
+
     /// From a model to a finished image, every stage in order.
     pub mod recipe;
 
@@ -664,6 +733,9 @@ pub mod cli {
 
     /// What can be typed.
     pub mod args;
+
+    /// What this machine has for installing Python's packages.
+    pub mod package_settings;
 
     /// What it means here.
     pub mod settings;

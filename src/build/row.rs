@@ -7,6 +7,8 @@
 //! that an earlier release wrote can be read.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read as _};
 
 use serde::{Deserialize, Serialize};
 
@@ -17,7 +19,10 @@ use crate::disk::store::{Store, StoreError};
 use crate::fault::{Failure, Fault};
 use crate::model::intake::{FoundContract, Model};
 use crate::model::name::{ModelName, NameError};
+use crate::model::requirements::{REQUIREMENTS_BYTES_MAX, Required};
+use crate::model::tree::Tree;
 use crate::oci::digest::Digest;
+use crate::oci::layer::Content;
 
 /// What stands in `request`.
 #[derive(Serialize, Deserialize)]
@@ -26,6 +31,11 @@ struct Request {
     description: Option<String>,
     #[serde(default)]
     contract_source: Option<String>,
+    /// The file of the requirements, and the name and the text of the lock that came with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    requirements: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    requirements_lock: Option<(String, String)>,
 }
 
 /// Why a model cannot be kept for a build, or a kept one cannot be read.
@@ -52,6 +62,15 @@ pub enum RowError {
         #[source]
         source: serde_json::Error,
     },
+    /// The requirements in the store cannot be read.
+    #[error("cannot read the requirements of build {build}")]
+    Requirements {
+        /// Which build.
+        build: i64,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// The name in the catalog is none.
     #[error(transparent)]
     Name(#[from] NameError),
@@ -65,7 +84,7 @@ impl Failure for RowError {
         match self {
             RowError::Encode(error) => error.fault(),
             RowError::Store(error) => error.fault(),
-            RowError::Decode { .. } | RowError::Request { .. } | RowError::Name(_) => Fault::Ours,
+            RowError::Decode { .. } | RowError::Request { .. } | RowError::Requirements { .. } | RowError::Name(_) => Fault::Ours,
         }
     }
 
@@ -86,8 +105,13 @@ pub fn new_version(
     metadata: BTreeMap<String, String>,
     mut log: Vec<NewLine>,
 ) -> Result<NewVersion, RowError> {
-    let request =
-        Request { description: model.description.clone(), contract_source: model.contract.as_ref().map(|found| found.source.clone()) };
+    let lock = model.required.as_ref().and_then(|required| required.lock.as_ref());
+    let request = Request {
+        description: model.description.clone(),
+        contract_source: model.contract.as_ref().map(|found| found.source.clone()),
+        requirements: model.required.as_ref().map(|required| required.file.clone()),
+        requirements_lock: lock.map(|(name, bytes)| (name.clone(), String::from_utf8_lossy(bytes).into_owned())),
+    };
     log.extend(model.warnings.iter().map(NewLine::warning));
     Ok(NewVersion {
         model: model.name.to_string(),
@@ -123,16 +147,32 @@ pub fn model(claim: &Claim, store: &Store) -> Result<Model, RowError> {
             Some(FoundContract { contract, source: request.contract_source.unwrap_or_else(|| "the catalog".to_owned()) })
         }
     };
+    let payload = store.tree(&claim.tree_digest)?;
+    let required = request.requirements.map(|file| read_required(&payload, file, request.requirements_lock)).transpose();
     Ok(Model {
         name: ModelName::new(&claim.model)?,
         model_type: claim.model_type.clone().unwrap_or_else(|| "unknown:unknown".to_owned()),
         runtime: claim.runtime.clone(),
         description: request.description,
-        payload: store.tree(&claim.tree_digest)?,
+        required: required.map_err(|source| RowError::Requirements { build, source })?,
+        payload,
         contract,
         // They were said in the log when the model was taken in.
         warnings: Vec::new(),
     })
+}
+
+/// The requirements as they lie in the store.
+fn read_required(payload: &Tree, file: String, lock: Option<(String, String)>) -> io::Result<Required> {
+    let mut bytes = Vec::new();
+    match payload.file(&file) {
+        Some((_, Content::Local(local))) => {
+            File::open(&local.path)?.take(REQUIREMENTS_BYTES_MAX).read_to_end(&mut bytes)?;
+        }
+        Some((_, Content::Inline(inline))) => bytes.extend_from_slice(inline),
+        None => return Err(io::Error::new(io::ErrorKind::NotFound, format!("`{file}` is not among its files"))),
+    }
+    Ok(Required { file, bytes, lock: lock.map(|(name, text)| (name, text.into_bytes())) })
 }
 
 /// The contract in the first dialect that says all of it, or, where none does, in the first that can say it at all: what is lost then
@@ -168,7 +208,6 @@ mod tests {
     use crate::catalog::catalog::Catalog;
     use crate::contract::contract::{Field, Shape, Signature};
     use crate::contract::dtype::{DataType, Profile};
-    use crate::model::tree::Tree;
     use crate::oci::layer::EntryKind;
     use crate::oci::path::TreePath;
 
@@ -210,6 +249,7 @@ mod tests {
             runtime: Some("serving-runtime-python:3.11".to_owned()),
             description: Some("words".to_owned()),
             payload: payload.clone(),
+            required: None,
             contract: Some(FoundContract {
                 contract: contract(1, Profile::Text, DataType::String),
                 source: "contract.prototxt".to_owned(),

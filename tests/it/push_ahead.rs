@@ -79,6 +79,8 @@ impl Bench {
             epoch_s: 0,
             scratch: self.folder.path().to_owned(),
             cache,
+            installer: None,
+            earlier_lock: None,
         };
         recipe::build(&read(&self.model()), &request, &places, to, listener).await
     }
