@@ -18,6 +18,7 @@ mod distribution_management;
 mod distribution_pull;
 mod distribution_push;
 mod embedded_registry;
+mod fit;
 mod garbage;
 mod garbage_service;
 mod gate;
