@@ -262,6 +262,9 @@ pub mod model {
     /// A contract inside serving.yaml -> Contract.
     pub mod inline_contract;
 
+    /// `install-command`, as far as it is done.
+    pub mod install_command;
+
     /// `serving.yaml` of every era.
     pub mod definition;
 
@@ -312,6 +315,9 @@ pub mod model {
 
     /// Which requirements are for a target.
     pub mod marker;
+
+    /// `pylock.toml`.
+    pub mod pylock;
 
     /// Which wheels a model's requirements are.
     pub mod requirements_lock;
@@ -425,8 +431,23 @@ pub mod disk {
     /// Using what is there, while what nobody needs is removed.
     pub mod store_use;
 
+    /// Where the members of a zip file lie.
+    pub mod zip_directory;
+
+    /// Wheels, and the layer that they make.
+    pub mod wheel;
+
+    /// A layer of packed files read once: its digests, and the proof of its members.
+    pub mod seal_packed;
+
+    /// Where wheels are on this machine.
+    pub mod wheel_cache;
+
     /// Real bytes into the store.
     pub mod store_blob;
+
+    /// Layers that are splices, into the store.
+    pub mod store_splice;
 
     /// Model files, trees and recipes into the store.
     pub mod store_content;
@@ -576,6 +597,24 @@ pub mod build {
     /// Finding the base.
     pub mod base;
 
+    /// What a base says of its Python.
+    pub mod python_target;
+
+    /// Where this machine gets Python's packages.
+    pub mod index_settings;
+
+    /// What a resolver says when it finds nothing.
+    pub mod resolver_words;
+
+    /// Requirements -> the wheels that meet them.
+    pub mod resolver;
+
+    /// Wheels over HTTP.
+    pub mod wheel_fetch;
+
+    /// `requirements.txt` -> the layer of `/model/lib`.
+    pub mod requirements;
+
     /// From a model to a finished image, every stage in order.
     pub mod recipe;
 
@@ -691,6 +730,9 @@ pub mod cli {
 
     /// What can be typed.
     pub mod args;
+
+    /// What this machine has for installing Python's packages.
+    pub mod package_settings;
 
     /// What it means here.
     pub mod settings;

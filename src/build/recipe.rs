@@ -11,16 +11,20 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::base::{self, BaseError, Bases, Places};
+use super::python_target::{self, PythonTargetError};
+use super::requirements::{InstallError, Installation, Installed, Installer};
 use crate::contract::wire::{self, Dialect, WireError};
 use crate::disk::seal::{self, SealError};
 use crate::disk::seal_cache::{Remembered, SealCache};
 use crate::fault::{Failure, Fault};
 use crate::model::fit::{Finding, FitError, Policy};
-use crate::model::fit_judge;
+use crate::model::fit_judge::{self, Ground, Packages};
 use crate::model::fit_scan::Facts;
 use crate::model::intake::Model;
 use crate::model::plan::{self, Layout, PlanError, PlannedLayer};
+use crate::model::requirements_lock::Lock;
 use crate::model::runtime::{RuntimeError, RuntimeList};
+use crate::model::wheel_target::Target;
 use crate::oci::config::ConfigEdits;
 use crate::oci::digest::Digest;
 use crate::oci::image::{self, Compression, Image, ImageError, ImageSet, LayerSource, Purpose, SealedLayer, Statement};
@@ -52,6 +56,10 @@ pub struct Request {
     pub scratch: PathBuf,
     /// What earlier builds remember of their layers; `None`: everything is read.
     pub cache: Option<SealCache>,
+    /// What installs the model's requirements; `None`: they are not installed.
+    pub installer: Option<Installer>,
+    /// The lock of an earlier version with the same requirements.
+    pub earlier_lock: Option<Vec<u8>>,
 }
 
 /// A finished image.
@@ -65,7 +73,9 @@ pub struct Built {
     pub base: Option<(Option<String>, Digest)>,
     /// The contract as it stands in the image.
     pub contract: Option<ContractInImage>,
-    /// What is in each of our layers, in their order.
+    /// The packages that were installed.
+    pub installed: Option<Installed>,
+    /// What is in each of our layers but that of the packages, in their order.
     pub recipes: Vec<Arc<Recipe>>,
     /// What was found of the model's fit.
     pub findings: Vec<Finding>,
@@ -100,6 +110,12 @@ pub enum BuildError {
     /// The files cannot be laid out.
     #[error(transparent)]
     Plan(#[from] PlanError),
+    /// The base does not say what packages have to be made for.
+    #[error(transparent)]
+    PythonTarget(#[from] PythonTargetError),
+    /// The model's requirements cannot be installed.
+    #[error("installing the model's requirements")]
+    Install(#[source] InstallError),
     /// A layer cannot be made.
     #[error(transparent)]
     Seal(#[from] SealError),
@@ -122,6 +138,8 @@ impl BuildError {
             BuildError::Fit(error) => Some(error),
             BuildError::Contract(error) => Some(error),
             BuildError::Plan(error) => Some(error),
+            BuildError::PythonTarget(error) => Some(error),
+            BuildError::Install(error) => Some(error),
             BuildError::Seal(error) => Some(error),
             BuildError::Image(error) => Some(error),
             BuildError::Epoch(_) | BuildError::Stopped(_) => None,
@@ -135,6 +153,7 @@ impl BuildError {
             BuildError::Fit(_) => "fit",
             BuildError::Contract(_) => "contract",
             BuildError::Plan(_) => "plan",
+            BuildError::PythonTarget(_) | BuildError::Install(_) => "requirements",
             BuildError::Seal(_) | BuildError::Stopped(_) => "seal",
             BuildError::Image(_) | BuildError::Epoch(_) => "image",
         }
@@ -165,14 +184,21 @@ pub async fn build(model: &Model, request: &Request, places: &Places, listener: 
     let bases = base::find(choice, &request.platforms, places, listener).await?;
     warnings.extend(bases.notice.clone());
     // What the base is, is certain now: before any layer is made, and before anything is sent.
-    let findings = request.policy.pass(fit_judge::judge(&request.facts, &model.payload, bases.runtime.as_ref(), true))?;
-    warnings.extend(findings.iter().map(Finding::to_string));
+    let findings = fit(model, request, &bases, None)?;
     fit_judge::unseen(&request.facts).into_iter().for_each(|text| listener(Event::Note(text)));
+
+    let installed = install(model, request, &bases, &mut warnings, listener).await?;
+    let findings = match &installed {
+        Some((installed, _)) => fit(model, request, &bases, Some(&installed.lock))?,
+        None => findings,
+    };
+    warnings.extend(findings.iter().map(Finding::to_string));
 
     stage("Planning the layers");
     let contract = contract_in_image(model, request, &bases, &mut warnings)?;
     let contract_bytes = contract.as_ref().map(|contract| contract.bytes.as_slice());
-    let planned = plan::plan(&model.payload, contract_bytes, request.layout, bases.layers_max(), request.epoch_s)?;
+    let planned =
+        plan::plan(&model.payload, contract_bytes, request.layout, bases.layers_max() + usize::from(installed.is_some()), request.epoch_s)?;
 
     stage("Sealing the layers");
     let (recipes, planned): (Vec<_>, Vec<_>) = planned.into_iter().map(shared).unzip();
@@ -180,7 +206,8 @@ pub async fn build(model: &Model, request: &Request, places: &Places, listener: 
 
     stage("Putting the image together");
     let statement = statement(model, request, contract.as_ref())?;
-    let (images, said) = put_together(&bases, &layers, &statement)?;
+    let (installed, of_platforms) = installed.unzip();
+    let (images, said) = put_together(&bases, &layers, of_platforms.as_deref(), &statement)?;
     warnings.extend(said);
     warnings.sort();
     warnings.dedup();
@@ -189,7 +216,21 @@ pub async fn build(model: &Model, request: &Request, places: &Places, listener: 
     }
     listener(Event::Note(format!("image {}", images.top().digest)));
     let base = bases.bases.first().map(|base| (base.name.clone(), base.digest));
-    Ok(Built { images, source: bases.source, base, contract, recipes, findings, warnings })
+    Ok(Built { images, source: bases.source, base, contract, installed, recipes, findings, warnings })
+}
+
+/// What is to be said of the model's fit, or why it is not built. `lock`: which packages are installed, once that is known.
+fn fit(model: &Model, request: &Request, bases: &Bases, lock: Option<&Lock>) -> Result<Vec<Finding>, FitError> {
+    let packages = match (&model.required, lock) {
+        (Some(required), Some(lock)) => {
+            let names = lock.packages.iter().map(|package| package.project.clone()).collect();
+            Packages::Exactly { file: required.file.clone(), names }
+        }
+        (Some(_), None) if request.installer.is_some() => Packages::Unknown,
+        _ => Packages::Nothing,
+    };
+    let ground = Ground { runtime: bases.runtime.as_ref(), certain: true, packages };
+    request.policy.pass(fit_judge::judge(&request.facts, &model.payload, &ground))
 }
 
 fn contract_in_image(
@@ -281,7 +322,63 @@ fn statement(model: &Model, request: &Request, contract: Option<&ContractInImage
     })
 }
 
-fn put_together(bases: &Bases, layers: &[SealedLayer], statement: &Statement) -> Result<(ImageSet, Vec<String>), BuildError> {
+/// Installs what the model requires on every platform of the base: the installation, and the layer of each base in their order.
+async fn install(
+    model: &Model,
+    request: &Request,
+    bases: &Bases,
+    warnings: &mut Vec<String>,
+    listener: &Listener,
+) -> Result<Option<(Installed, Vec<SealedLayer>)>, BuildError> {
+    let Some(required) = &model.required else { return Ok(None) };
+    let Some(installer) = &request.installer else {
+        warnings.push(format!("the packages of `{}` are not installed, as was asked: the runtime must have them", required.file));
+        return Ok(None);
+    };
+    let not_python = format!("the packages of `{}` are not installed: the image is not built on a Python runtime", required.file);
+    let (mut targets, mut of_bases): (Vec<Target>, Vec<usize>) = (Vec::new(), Vec::new());
+    for base in &bases.bases {
+        let name = base.name.clone().unwrap_or_else(|| base.digest.to_string());
+        let Some((target, said)) = python_target::target_of(base, &name, bases.runtime.as_ref(), &required.file)? else {
+            warnings.push(not_python);
+            return Ok(None);
+        };
+        warnings.extend(said);
+        of_bases.push(targets.iter().position(|known| *known == target).unwrap_or_else(|| {
+            targets.push(target);
+            targets.len() - 1
+        }));
+    }
+    if targets.is_empty() {
+        warnings.push(not_python);
+        return Ok(None);
+    }
+    listener(Event::Stage("Installing the requirements".to_owned()));
+    let installation = Installation {
+        required,
+        earlier: request.earlier_lock.as_deref(),
+        targets: &targets,
+        installer,
+        scratch: &request.scratch,
+        seals: request.cache.as_ref(),
+        epoch_s: request.epoch_s,
+        listener,
+    };
+    let (installed, said) = installation.run().await.map_err(BuildError::Install)?;
+    warnings.extend(said);
+    Ok(installed.map(|installed| {
+        let layers = of_bases.iter().map(|at| installed.layers[*at].clone()).collect();
+        (installed, layers)
+    }))
+}
+
+/// The model's layers on every base; `of_platforms` are the packages on each, which lie above the contract and below the files.
+fn put_together(
+    bases: &Bases,
+    layers: &[SealedLayer],
+    of_platforms: Option<&[SealedLayer]>,
+    statement: &Statement,
+) -> Result<(ImageSet, Vec<String>), BuildError> {
     let mut warnings = Vec::new();
     let mut images: Vec<Image> = Vec::new();
     if bases.bases.is_empty() {
@@ -291,8 +388,11 @@ fn put_together(bases: &Bases, layers: &[SealedLayer], statement: &Statement) ->
             warnings.extend(said);
         }
     }
-    for base in &bases.bases {
-        let (image, said) = image::append(Some(base), &base.config.platform(), layers, statement)?;
+    let contracts = layers.iter().take_while(|layer| layer.purpose == Purpose::Contract).count();
+    for (at, base) in bases.bases.iter().enumerate() {
+        let mut layers = layers.to_vec();
+        layers.splice(contracts..contracts, of_platforms.map(|of_platforms| of_platforms[at].clone()));
+        let (image, said) = image::append(Some(base), &base.config.platform(), &layers, statement)?;
         images.push(image);
         warnings.extend(said);
     }

@@ -126,6 +126,9 @@ pub struct ServeArguments {
     /// How many builds run at once.
     #[arg(long, default_value_t = 2, env = "HS_WORKERS", value_name = "N")]
     pub workers: usize,
+    /// A folder of Python wheels that models' requirements are installed from, before any index; may be given more than once.
+    #[arg(long, env = "HS_WHEELS", value_name = "DIR", value_delimiter = ':')]
+    pub wheels: Vec<PathBuf>,
 }
 
 /// What can be said about a model beside its folder.
@@ -227,6 +230,12 @@ pub struct BuildArguments {
     /// Read every file, also those that have not changed since the last build.
     #[arg(long)]
     pub no_cache: bool,
+    /// A folder of Python wheels that the requirements are installed from, before any index; may be given more than once.
+    #[arg(long, env = "HS_WHEELS", value_name = "DIR", value_delimiter = ':')]
+    pub wheels: Vec<PathBuf>,
+    /// Do not install the packages of requirements.txt.
+    #[arg(long)]
+    pub no_requirements: bool,
     /// Say what would be built and sent, and send nothing.
     #[arg(long)]
     pub dry_run: bool,

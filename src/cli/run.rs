@@ -147,6 +147,8 @@ async fn of_folder(
     let words = BuildArguments {
         folder: arguments.what.clone().into(),
         version: None,
+        wheels: Vec::new(),
+        no_requirements: false,
         platform: Vec::new(),
         to: Vec::new(),
         layout: "hydro".to_owned(),

@@ -15,6 +15,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::args::Global;
+use super::package_settings::PackageSettings;
 use crate::build::base::Places;
 use crate::build::collect::CollectSettings;
 use crate::disk::digest_cache::DigestCache;
@@ -56,6 +57,8 @@ pub struct Settings {
     pub limits: Limits,
     /// When the service removes what nothing needs.
     pub collect: CollectSettings,
+    /// What installs Python's packages.
+    pub packages: PackageSettings,
     /// The instant of everything in an image, seconds since the epoch.
     pub epoch_s: u64,
     /// Where the service is, as the environment says.
@@ -127,6 +130,7 @@ struct ConfigFile {
     fit: ConfigFit,
     limits: ConfigLimits,
     garbage: ConfigGarbage,
+    wheels_dirs: Vec<PathBuf>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -196,10 +200,13 @@ impl Settings {
             None => 0,
         };
         let cache = |name: &str| Some(home_folder("XDG_CACHE_HOME", ".cache")?.join("lamina").join(name));
+        let wheels = cache("wheels").unwrap_or_else(|| data_folder.join("wheels"));
+        let digests = cache("digests").map(DigestCache::new);
         Ok(Settings {
             data_folder,
+            packages: PackageSettings::find(&variable, wheels, digests.clone(), file.wheels_dirs),
             layer_cache: cache("layers").map(SealCache::new),
-            digest_cache: cache("digests").map(DigestCache::new),
+            digest_cache: digests,
             fit_cache: cache("fit").map(FitCache::new),
             fit: Policy { strict: file.fit.strict, allow },
             registries: RegistrySettings { memory_folder: cache("registries"), ..registry_settings(file.registries, file.ca_files) },

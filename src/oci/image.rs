@@ -19,6 +19,7 @@ use super::json::canonical;
 use super::layer::Recipe;
 use super::manifest::{Descriptor, Document, Family, Manifest, media};
 use super::platform::Platform;
+use super::splice::Splice;
 use crate::fault::{Failure, Fault};
 
 /// The label that says how an image was made (interface, "Config").
@@ -80,6 +81,8 @@ pub enum LayerSource {
     Elsewhere,
     /// By rendering this recipe.
     Recipe(Arc<Recipe>),
+    /// By reading the ranges that this splice names.
+    Splice(Arc<Splice>),
     /// In this file.
     File(PathBuf),
     /// By sealing this recipe into this folder: its digest is remembered, its bytes are not kept.

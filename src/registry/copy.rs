@@ -30,6 +30,7 @@ use crate::disk::layout::Layout;
 use crate::disk::oci_archive::OciArchive;
 use crate::disk::render::{Renderer, render_error};
 use crate::disk::seal::{self, SealError};
+use crate::disk::splice_reader::SpliceReader;
 use crate::disk::stream::of_reader;
 use crate::fault::{Failure, Fault};
 use crate::oci::digest::Digest;
@@ -285,6 +286,10 @@ fn body(layer: &ImageLayer, from: &Source, range: Range<u64>) -> BodyStream {
         LayerSource::Recipe(recipe) => {
             let recipe = recipe.clone();
             local(of_reader(move || Ok(Renderer::range(recipe, range))).boxed())
+        }
+        LayerSource::Splice(splice) => {
+            let splice = splice.clone();
+            local(of_reader(move || Ok(SpliceReader::range(splice, range))).boxed())
         }
         LayerSource::File(path) => {
             let path = path.clone();

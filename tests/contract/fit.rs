@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 
 use lamina::contract::{keras_code, onnx_operators, saved_model_operations};
 use lamina::model::fit::{Finding, Severity};
+use lamina::model::fit_judge::{self, Ground, Packages};
 use lamina::model::fit_scan::{self, Facts};
 use lamina::model::framework::ReadSeek;
 use lamina::model::runtime::{Runtime, RuntimeList};
+use lamina::model::tensorflow_operations;
 use lamina::model::tree::Tree;
-use lamina::model::{fit_judge, tensorflow_operations};
 use lamina::oci::layer::{Content, EntryKind};
 use lamina::oci::path::TreePath;
 
@@ -32,8 +33,12 @@ fn scan(tree: &Tree, runtime: &Runtime) -> Facts {
 }
 
 fn judged(files: &[(&str, &[u8])], runtime: &Runtime) -> Vec<Finding> {
+    with_packages(files, runtime, Packages::Nothing)
+}
+
+fn with_packages(files: &[(&str, &[u8])], runtime: &Runtime, packages: Packages) -> Vec<Finding> {
     let tree = tree(files);
-    fit_judge::judge(&scan(&tree, runtime), &tree, Some(runtime), true)
+    fit_judge::judge(&scan(&tree, runtime), &tree, &Ground { runtime: Some(runtime), certain: true, packages })
 }
 
 fn said(files: &[(&str, &[u8])], runtime: &Runtime) -> Vec<String> {
@@ -101,9 +106,9 @@ fn operations_that_the_runtime_lacks_are_named() {
     assert_eq!(said(&[("src/m/saved_model.pb", &other)], &tensorflow), Vec::<String>::new());
     // A runtime that may yet be another one makes no impossibility.
     let tree = tree(&[("saved_model.pb", &other)]);
-    let uncertain = fit_judge::judge(&scan(&tree, &tensorflow), &tree, Some(&tensorflow), false);
-    assert_eq!(uncertain[0].severity, Severity::Warning);
-    assert_eq!(fit_judge::judge(&scan(&tree, &tensorflow), &tree, None, true), []);
+    let ground = Ground { runtime: Some(&tensorflow), certain: false, packages: Packages::Nothing };
+    assert_eq!(fit_judge::judge(&scan(&tree, &tensorflow), &tree, &ground)[0].severity, Severity::Warning);
+    assert_eq!(fit_judge::judge(&scan(&tree, &tensorflow), &tree, &Ground { runtime: None, ..ground }), []);
 }
 
 fn replaced(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
@@ -185,15 +190,13 @@ fn imports_are_looked_for_where_python_would_find_them() {
         "`src/helper.py` line 1 imports `yaml`, which the runtime does not have",
     ];
     assert_eq!(found, expected);
-    let with: Vec<(&str, &[u8])> =
-        [files.as_slice(), &[("requirements.txt", b"scikit-learn==1.3\nopencv-python\npandas\n".as_slice())]].concat();
-    let left = judged(&with, &python("3.11"));
+    let names = ["scikit-learn", "opencv-python", "pandas"].map(str::to_owned).into();
+    let left = with_packages(&files, &python("3.11"), Packages::Exactly { file: "requirements.txt".to_owned(), names });
     assert_eq!(left[0].problem(), "`src/helper.py` line 1 imports `yaml`, which neither `requirements.txt` nor the runtime has");
-    assert_eq!((left.len(), left[0].remedy.as_str()), (1, "add `pyyaml`, unless another package there brings it along"));
-    // A base whose own packages are not known lacks nothing for certain, and a file of requirements that is not understood may name anything.
+    assert_eq!((left.len(), left[0].remedy.as_str()), (1, "add `pyyaml`"));
+    // A base whose own packages are not known lacks nothing for certain, and packages that have still to be resolved may bring anything.
     assert_eq!(said(&files, &runtime("python_version: '3.11'")), Vec::<String>::new());
-    let unread: Vec<(&str, &[u8])> = [files.as_slice(), &[("requirements.txt", b"-r other.txt\n".as_slice())]].concat();
-    assert_eq!(said(&unread, &python("3.11")), Vec::<String>::new());
+    assert_eq!(with_packages(&files, &python("3.11"), Packages::Unknown), []);
 }
 
 #[test]
