@@ -185,7 +185,9 @@ pub async fn build(model: &Model, request: &Request, places: &Places, listener: 
     warnings.extend(bases.notice.clone());
     // What the base is, is certain now: before any layer is made, and before anything is sent.
     let findings = fit(model, request, &bases, None)?;
-    fit_judge::unseen(&request.facts).into_iter().for_each(|text| listener(Event::Note(text)));
+    if let Some(unseen) = fit_judge::unseen(&request.facts) {
+        listener(Event::Note(unseen));
+    }
 
     let installed = install(model, request, &bases, &mut warnings, listener).await?;
     let findings = match &installed {
