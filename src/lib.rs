@@ -274,6 +274,9 @@ pub mod model {
     /// The bytes of a pickle, front to back.
     pub mod pickle_tape;
 
+    /// How long an array in a pickle of joblib is.
+    pub mod pickle_array;
+
     /// Which names a pickle imports, without loading it.
     pub mod pickle;
 

@@ -180,8 +180,10 @@ pub async fn build(model: &Model, request: &Request, places: &Places, listener: 
 
     stage("Finding the base");
     let (choice, warning) = request.runtimes.choose(model.runtime.as_deref(), model.served_type())?;
+    let found = base::find(choice, &request.platforms, places, listener).await;
+    // A base that is not there may be another than the one whose name was written.
+    let bases = found.inspect_err(|_| warning.iter().for_each(|warning| listener(Event::Warning(warning.clone()))))?;
     warnings.extend(warning);
-    let bases = base::find(choice, &request.platforms, places, listener).await?;
     warnings.extend(bases.notice.clone());
     // What the base is, is certain now: before any layer is made, and before anything is sent.
     let findings = fit(model, request, &bases, None)?;

@@ -43,8 +43,8 @@ const TOKENS: &[(&str, usize, &str)] = &[
 
 /// Files that exist to hold passwords: the end of their path, a word that has to be in them, and what they are.
 const FILES: &[(&str, &str, &str)] = &[
-    (".netrc", "password", "passwords of `.netrc`"),
-    ("_netrc", "password", "passwords of `.netrc`"),
+    (".netrc", "password", "passwords for other machines"),
+    ("_netrc", "password", "passwords for other machines"),
     (".pypirc", "password", "the password of a package index"),
     (".git-credentials", "://", "the passwords of Git"),
     (".pgpass", ":", "passwords of PostgreSQL"),
@@ -63,8 +63,7 @@ const ADDRESSES: &[&str] = &["requirements.txt", "pip.conf", "pip.ini", "environ
 pub(super) fn check(path: &str, bytes: &[u8]) -> Vec<Finding> {
     let mut findings: Vec<Finding> = Vec::new();
     let mut add = |place: Place, what: &str| {
-        let remedy =
-            "take it out of the file, or name the file in `.hsignore`; whoever has seen an image with it has the secret, so revoke it";
+        let remedy = "take it out, or leave the file out with `.hsignore`; if an image with it was ever pushed, revoke it";
         if findings.len() < FINDINGS_MAX {
             findings.push(Finding {
                 check: Check::Secrets,
