@@ -139,8 +139,8 @@ struct Scanner<R> {
     /// Joblib's stand-in for an array has been imported; after its state come raw bytes.
     arrays: bool,
     array: ArrayState,
-    /// The memos of the pickles around this one.
-    outer: Vec<Memo>,
+    /// What was memorised in the pickles around this one.
+    outer: Vec<(Memo, ArrayState)>,
     previous: u8,
 }
 
@@ -173,7 +173,7 @@ impl<R: Read + Seek> Scanner<R> {
         let opcode = self.tape.number(1)? as u8;
         match opcode {
             // The pickle inside of one ends, and the one around it goes on with its own memo.
-            b'.' => self.memo = self.outer.pop().ok_or(End::Stop)?,
+            b'.' => (self.memo, self.array) = self.outer.pop().ok_or(End::Stop)?,
             b'c' | b'i' => {
                 let (module, name) = (self.tape.line()?, self.tape.line()?);
                 self.import(Some(module), Some(name));
@@ -261,6 +261,7 @@ impl<R: Read + Seek> Scanner<R> {
             }
             Argument::Line(text) => {
                 let line = self.tape.line()?;
+                self.hear_number(opcode, line.clone());
                 Some(if opcode == b'S' { self.tape.within_quotes(line) } else { line }).filter(|_| text)
             }
         };
@@ -275,16 +276,22 @@ impl<R: Read + Seek> Scanner<R> {
     /// What the state of an array may be made of: short texts.
     fn hear_text(&mut self, text: Range<u64>) {
         const TEXT_BYTES_MAX: u64 = 32;
-        if self.arrays && text.end - text.start <= TEXT_BYTES_MAX {
+        if text.end - text.start <= TEXT_BYTES_MAX {
             self.array.text(&self.tape.peek(&text).unwrap_or_default());
         }
     }
 
-    /// And whole numbers: `K`, `M`, `J`, and the long ones.
+    /// And whole numbers: `K`, `M`, `J`, the long ones, and those of protocol 0, which are a line (`I3`, `L3L`).
     fn hear_number(&mut self, opcode: u8, bytes: Range<u64>) {
-        if self.arrays && matches!(opcode, b'K' | b'M' | b'J' | 0x8a) && bytes.end - bytes.start <= 8 {
+        const NUMBER_BYTES_MAX: u64 = 20;
+        if self.arrays && matches!(opcode, b'K' | b'M' | b'J' | b'I' | b'L' | 0x8a) && bytes.end - bytes.start <= NUMBER_BYTES_MAX {
             let bytes = self.tape.peek(&bytes).unwrap_or_default();
-            self.array.number(bytes.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte)));
+            if matches!(opcode, b'I' | b'L') {
+                let digits = String::from_utf8_lossy(&bytes);
+                digits.trim_end_matches('L').parse().into_iter().for_each(|number| self.array.number(number));
+                return;
+            }
+            self.array.number(bytes.iter().rev().fold(0_u64, |number, byte| number.wrapping_shl(8) | u64::from(*byte)));
         }
     }
 
@@ -294,7 +301,7 @@ impl<R: Read + Seek> Scanner<R> {
             Behind::Opcode => {}
             Behind::Unknown => return Err(End::RawArray),
             Behind::Pickle if self.outer.len() == PICKLES_DEEP_MAX => return Err(End::Limit),
-            Behind::Pickle => self.outer.push(std::mem::take(&mut self.memo)),
+            Behind::Pickle => self.outer.push((std::mem::take(&mut self.memo), std::mem::take(&mut self.array))),
             Behind::Elements { size_bytes, padded } => {
                 let padding_bytes = if padded { self.tape.number(1)? } else { 0 };
                 self.tape.skip(padding_bytes)?;

@@ -50,6 +50,8 @@ pub(super) struct ArrayState {
     shape: Option<Vec<u64>>,
     element: Option<Element>,
     padded: bool,
+    /// The element that the last text names; with it dtypes are made, inside of an array's state and before there was any.
+    named: Option<Element>,
     /// The element of the dtype that was just made, until it is memorised.
     made: Option<Element>,
     /// Dtypes that were memorised, by their numbers.
@@ -62,6 +64,7 @@ const DIMENSIONS_MAX: usize = 64;
 impl ArrayState {
     /// A text was pushed.
     pub(super) fn text(&mut self, text: &[u8]) {
+        self.named = element(text);
         self.key = match text {
             b"shape" => {
                 self.shape = Some(Vec::new());
@@ -69,10 +72,7 @@ impl ArrayState {
             }
             b"dtype" => Key::Dtype,
             b"numpy_array_alignment_bytes" => Key::Alignment,
-            _ if self.key == Key::Dtype && self.element.is_none() => {
-                self.element = element(text);
-                Key::Dtype
-            }
+            _ if self.key == Key::Dtype && self.named.is_some() => Key::Dtype,
             _ => Key::Other,
         };
     }
@@ -86,9 +86,12 @@ impl ArrayState {
         }
     }
 
-    /// Something was called: inside of a dtype's value, that dtype.
+    /// Something was called: a dtype, where the last text named an element.
     pub(super) fn called(&mut self) {
-        self.made = self.element.filter(|_| self.key == Key::Dtype);
+        self.made = self.named.take();
+        if self.key == Key::Dtype && self.element.is_none() {
+            self.element = self.made;
+        }
     }
 
     /// What was pushed last was memorised.
@@ -162,6 +165,7 @@ mod tests {
         assert_eq!(state.set(), Behind::Elements { size_bytes: 96, padded: false });
         describe(&mut state);
         state.text(b"O8");
+        state.called();
         assert_eq!(state.set(), Behind::Pickle);
         describe(&mut state);
         state.taken(8);
@@ -171,6 +175,7 @@ mod tests {
         [u64::MAX, 2].into_iter().for_each(|length| state.number(length));
         state.text(b"dtype");
         state.text(b"U2");
+        state.called();
         assert_eq!(state.set(), Behind::Unknown);
     }
 }
