@@ -174,6 +174,23 @@ fn no_real_model_is_suspicious() {
 }
 
 #[test]
+fn what_lies_behind_the_arrays_of_joblib_is_found() {
+    let mut evil = 0;
+    for file in real("pickles", ".joblib") {
+        let name = file.file_name().unwrap().to_str().unwrap();
+        let found = said(&[(name, &fs::read(&file).unwrap())], &python("3.11"));
+        if name.starts_with("evil") {
+            evil += 1;
+            // `os.system` is pickled by the name of the module that it really is in.
+            assert!(found.len() == 1 && found[0].contains("imports `posix.system`, which is run when it is loaded"), "{name}: {found:?}");
+        } else {
+            assert_eq!(found, Vec::<String>::new(), "{name}");
+        }
+    }
+    assert_eq!(evil, 7);
+}
+
+#[test]
 fn imports_are_looked_for_where_python_would_find_them() {
     let main = b"import json\nimport numpy\nimport sklearn\nimport cv2\nfrom helper import x\nimport vendored\n\ndef infer(x):\n    import pandas\n";
     let files: Vec<(&str, &[u8])> = vec![
@@ -217,4 +234,30 @@ fn what_another_python_had_is_told_with_its_version() {
     let refused = said(&[("src/func_main.py", b"import helper\nreturn 1\n"), ("src/helper.py", b"print 'x'\n")], &python("3.11"));
     assert_eq!(refused[0], "`src/func_main.py` line 2 has what no Python 3 takes: a `return` outside of a function");
     assert!(refused[1].starts_with("`src/helper.py` line 1 has what no Python 3 takes: this is no Python 3"), "{refused:?}");
+}
+
+#[test]
+fn no_bytes_make_a_panic() {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut below = |bound: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state % bound as u64) as usize
+    };
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/fit");
+    let names = ["saved_model.pb", "m.onnx", "m.h5", "m.keras", "m.pkl", "src/func_main.py", "notes.txt"];
+    for file in fs::read_dir(corpus).unwrap().map(|entry| entry.unwrap().path()) {
+        let bytes = fs::read(&file).unwrap();
+        for round in 0..200 {
+            let mut damaged = bytes.clone();
+            for _ in 0..=round % 4 {
+                let at = below(damaged.len());
+                damaged[at] ^= 1 << below(8);
+            }
+            damaged.truncate(below(damaged.len()) + 1);
+            let name = names[below(names.len())];
+            let _ = judged(&[(name, &damaged), ("src/main.py", b"import m\n")], &python("3.13"));
+        }
+    }
 }
