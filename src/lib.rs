@@ -380,6 +380,9 @@ pub mod model {
 /// Floor 1: local bytes. Blocking calls only; async callers use `spawn_blocking`.
 #[cfg(feature = "program")]
 pub mod disk {
+    /// Which digests the runtimes are locked to.
+    pub mod base_lock;
+
     /// A recipe's bytes, or any range of them.
     pub mod render;
 
@@ -781,6 +784,9 @@ pub mod cli {
 
     /// `hs base`.
     pub mod base;
+
+    /// `hs base lock` and `hs base list`.
+    pub mod base_lock;
 
     /// Contracts as users name them.
     pub mod contract_source;

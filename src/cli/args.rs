@@ -303,8 +303,21 @@ pub struct InspectArguments {
 pub enum BaseCommand {
     /// Import a runtime base from root file system tars, a layout, an archive or a registry.
     Import(BaseImportArguments),
-    /// The runtimes that are known, and which of them are here.
+    /// Hold builds to the digests that these runtimes have now, imported here or in their registries.
+    Lock(BaseLockArguments),
+    /// The runtimes that are known, which of them are here, and whether their registries have others by now.
     List,
+}
+
+/// `hs base lock`.
+#[derive(Debug, Args)]
+pub struct BaseLockArguments {
+    /// Take the locks away.
+    #[arg(long)]
+    pub remove: bool,
+    /// `name:version`, or the name alone for its first version in the list.
+    #[arg(required = true, value_name = "RUNTIME")]
+    pub runtimes: Vec<String>,
 }
 
 /// `hs base import`.

@@ -18,6 +18,8 @@ use super::args::Global;
 use super::package_settings::PackageSettings;
 use crate::build::base::Places;
 use crate::build::collect::CollectSettings;
+use crate::disk::base_lock;
+use crate::disk::base_lock::BaseLockError;
 use crate::disk::digest_cache::DigestCache;
 use crate::disk::fit_cache::FitCache;
 use crate::disk::seal_cache::SealCache;
@@ -100,6 +102,9 @@ pub enum SettingsError {
     /// `SOURCE_DATE_EPOCH` is no number.
     #[error("SOURCE_DATE_EPOCH is `{0}`: expected a number of seconds since 1970")]
     Epoch(String),
+    /// The runtimes' locks cannot be read.
+    #[error("reading the locks of the runtimes")]
+    Locks(#[source] BaseLockError),
     /// The store cannot be opened.
     #[error("opening the data folder")]
     Store(#[source] StoreError),
@@ -112,7 +117,15 @@ impl Failure for SettingsError {
     fn fault(&self) -> Fault {
         match self {
             SettingsError::Store(error) => error.fault(),
+            SettingsError::Locks(error) => error.fault(),
             _ => Fault::Usage,
+        }
+    }
+
+    fn remedy(&self) -> Option<String> {
+        match self {
+            SettingsError::Locks(error) => error.remedy(),
+            _ => None,
         }
     }
 }
@@ -194,6 +207,7 @@ impl Settings {
         let compiled_in = RuntimeList::compiled_in();
         let mut runtimes = RuntimeList { runtimes: file.runtimes, own_aliases: file.runtime_aliases, aliases: compiled_in.aliases };
         runtimes.runtimes.extend(compiled_in.runtimes);
+        runtimes.lock(&base_lock::read(&data_folder).map_err(SettingsError::Locks)?);
         let allow = fit::allowances(file.fit.allow.iter().map(String::as_str)).map_err(SettingsError::Fit)?;
         let epoch_s = match text_variable("SOURCE_DATE_EPOCH") {
             Some(text) => text.parse().map_err(|_| SettingsError::Epoch(text))?,

@@ -42,6 +42,9 @@ pub struct Runtime {
     /// The Python version that packages have to be made for.
     #[serde(default)]
     pub python_version: Option<String>,
+    /// The C library that they have to be made for: `glibc 2.36`, `musl 1.2`.
+    #[serde(default)]
+    pub libc: Option<String>,
     /// The modules beside the standard library that its Python can import; none: not known.
     #[serde(default)]
     pub python_modules: Vec<String>,
@@ -60,9 +63,28 @@ pub struct Runtime {
     /// What it runs on.
     #[serde(default)]
     pub platforms: Vec<String>,
-    /// The port that it serves on.
+    /// The port that it serves gRPC on.
     #[serde(default)]
     pub port: Option<u16>,
+    /// The port that it serves HTTP on.
+    #[serde(default)]
+    pub http_port: Option<u16>,
+    /// The gRPC service that says whether it is ready.
+    #[serde(default)]
+    pub health_check: Option<String>,
+    /// How it calls the functions of a model, where it runs users' Python at all.
+    #[serde(default)]
+    pub calling_convention: Option<CallingConvention>,
+}
+
+/// What a Python function gets and gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CallingConvention {
+    /// `TensorProto` messages by name, and a `PredictResponse`: the seed era's.
+    TensorProto,
+    /// NumPy arrays by name, and a dict of them: that of 2.3 and later.
+    Numpy,
 }
 
 /// The runtimes that are known.
@@ -125,6 +147,13 @@ impl Failure for RuntimeError {
 }
 
 impl RuntimeList {
+    /// Locks the runtimes that have no digest of their own to these, by their full names.
+    pub fn lock(&mut self, locks: &BTreeMap<String, Digest>) {
+        for runtime in &mut self.runtimes {
+            runtime.digest = runtime.digest.or_else(|| locks.get(&runtime.full_name()).copied());
+        }
+    }
+
     /// The list that is compiled in.
     pub fn compiled_in() -> RuntimeList {
         yaml::read("runtimes.yaml", COMPILED_IN.as_bytes()).expect("a test reads the compiled-in list")
@@ -224,7 +253,7 @@ impl RuntimeList {
         let (kind, version) = model_type.split_once(':').unwrap_or((model_type, ""));
         let serving: Vec<&Runtime> =
             self.runtimes.iter().filter(|runtime| runtime.model_types.iter().any(|served| served == kind)).collect();
-        let matches = |runtime: &&Runtime| minor(version) == minor(runtime.serves());
+        let matches = |runtime: &&Runtime| runtime.suits(version);
         let Some(&runtime) = serving.iter().find(|runtime| matches(runtime)).or(serving.first()) else {
             return (Choice::Scratch(format!("no runtime is known that serves models of type `{model_type}`")), None);
         };
@@ -245,6 +274,19 @@ impl Runtime {
     /// Its Python, as a version that code is held against.
     pub fn python(&self) -> Option<Version> {
         self.python_version.as_deref().and_then(python_code::python_version)
+    }
+
+    /// Whether models of this version are what it was made for. TensorFlow serves all that is older than itself, a model's ONNX version is that of the
+    /// program that wrote it and says nothing; packages for Python fit one minor version.
+    fn suits(&self, version: &str) -> bool {
+        if self.onnxruntime_version.is_some() {
+            return true;
+        }
+        let numbers = |text| minor(text).iter().map(|part| part.parse::<u32>().ok()).collect::<Option<Vec<u32>>>();
+        match (&self.tensorflow_version, numbers(version)) {
+            (Some(own), Some(model)) => numbers(own).is_some_and(|own| model <= own),
+            _ => minor(version) == minor(self.serves()),
+        }
     }
 
     /// The version that a model's type is compared with: of what it serves with, where it says so.
@@ -285,6 +327,47 @@ mod tests {
         let (_, warning) = list.choose(None, "python:3.6").unwrap();
         assert!(warning.unwrap().contains("python:3.6"));
         assert!(matches!(list.choose(None, "spark:2.1").unwrap().0, Choice::Scratch(_)));
+    }
+
+    #[test]
+    fn the_model_types_of_frameworks_have_runtimes_and_older_models_are_no_warning() {
+        let list = RuntimeList::compiled_in();
+        let chosen = |model_type: &str| match list.choose(None, model_type).unwrap() {
+            (Choice::Listed { runtime, .. }, warning) => (runtime.full_name(), warning),
+            (other, _) => panic!("{model_type}: {other:?}"),
+        };
+        for (model_type, name, warned) in [
+            ("python:3.13.2", "serving-runtime-python:3.13", false),
+            ("python:3.6", "serving-runtime-python:3.11", true),
+            ("tensorflow:1.15.5", "serving-runtime-tensorflow:2.21", false),
+            ("tensorflow:2.21.0", "serving-runtime-tensorflow:2.21", false),
+            ("tensorflow:2.22.0", "serving-runtime-tensorflow:2.21", true),
+            ("tensorflow:unknown", "serving-runtime-tensorflow:2.21", true),
+            ("onnx:pytorch:2.1", "serving-runtime-onnx:1.32", false),
+        ] {
+            let (full_name, warning) = chosen(model_type);
+            assert_eq!((full_name.as_str(), warning.is_some()), (name, warned), "{model_type}: {warning:?}");
+        }
+    }
+
+    #[test]
+    fn every_compiled_in_runtime_says_what_a_deployment_needs() {
+        for runtime in RuntimeList::compiled_in().runtimes {
+            let said = runtime.port.is_some() && runtime.http_port.is_some() && runtime.health_check.is_some() && runtime.libc.is_some();
+            assert!(said && !runtime.platforms.is_empty() && runtime.python_version.is_some(), "{}", runtime.full_name());
+            assert_eq!(runtime.calling_convention.is_some(), runtime.model_types.contains(&"python".to_owned()), "{}", runtime.full_name());
+        }
+    }
+
+    #[test]
+    fn a_lock_names_the_digest_where_the_list_does_not() {
+        let (one, other) = (Digest::of(b"one"), Digest::of(b"other"));
+        let mut list = RuntimeList::compiled_in();
+        list.runtimes[0].digest = Some(one);
+        let name = |at: usize| list.runtimes[at].full_name();
+        let locks = [(name(0), other), (name(1), other), ("no-such:1".to_owned(), other)].into();
+        list.lock(&locks);
+        assert_eq!((list.runtimes[0].digest, list.runtimes[1].digest, list.runtimes[2].digest), (Some(one), Some(other), None));
     }
 
     #[test]

@@ -8,6 +8,7 @@
 mod ancestor;
 mod archives;
 mod bad_archives;
+mod base_commands;
 mod base_families;
 mod containers;
 mod contract_commands;
