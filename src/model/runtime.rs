@@ -57,9 +57,6 @@ pub struct Runtime {
     /// Its ONNX Runtime.
     #[serde(default)]
     pub onnxruntime_version: Option<String>,
-    /// The C library that they have to be made for: `glibc 2.36`, `musl 1.2`.
-    #[serde(default)]
-    pub libc: Option<String>,
     /// What it runs on.
     #[serde(default)]
     pub platforms: Vec<String>,
