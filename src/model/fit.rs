@@ -191,7 +191,7 @@ fn problems(findings: &[Finding]) -> String {
     if let Some(more) = findings.len().checked_sub(SHOWN_MAX).filter(|more| *more > 0) {
         lines.push(format!("{more} more"));
     }
-    lines.iter().map(|line| format!("\n  {line}")).collect()
+    format!("\n  {}", lines.join("\n  "))
 }
 
 impl Failure for FitError {

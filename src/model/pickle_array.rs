@@ -172,7 +172,8 @@ mod tests {
         assert_eq!(state.set(), Behind::Unknown);
         assert_eq!(state.set(), Behind::Opcode);
         state.text(b"shape");
-        [u64::MAX, 2].into_iter().for_each(|length| state.number(length));
+        state.number(u64::MAX);
+        state.number(2);
         state.text(b"dtype");
         state.text(b"U2");
         state.called();
