@@ -34,7 +34,7 @@ impl Bench {
         let text = [
             "runtimes:\n".to_owned(),
             entry("tf", "model_types: [tensorflow], tensorflow_version: '2.21'"),
-            entry("py", "model_types: [python], python_version: '3.11', python_modules: [numpy]"),
+            entry("py", "model_types: [python], python_version: '3.11', libc: 'glibc 2.36', python_modules: [numpy]"),
             format!("runtime_aliases: {{'acme/old-runtime': py, 'acme/exact:1': '{reference}'}}\n"),
         ]
         .concat();
@@ -141,6 +141,47 @@ async fn what_is_suspicious_is_a_warning_and_a_refusal_only_when_asked_for() {
     fs::write(&bench.config, text).unwrap();
     bench.refused(&folder, &[], 5, &["`conf/key.pem` line 1"]);
     assert_eq!(bench.build(&folder, &["--allow", "secrets:conf/key.pem"]).code, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn imports_are_held_against_the_packages_that_are_installed() {
+    let bench = Bench::new().await;
+    let code = b"import demo_pkg\nimport yaml\n\ndef infer(x):\n    return x\n";
+    let wheels = bench.home.path().join("wheels");
+    fs::create_dir_all(&wheels).unwrap();
+    let wheel = wheel();
+    fs::write(wheels.join("demo_pkg-1.0-py3-none-any.whl"), &wheel).unwrap();
+    let lock = format!("demo-pkg==1.0 --hash={}\n", lamina::oci::digest::Digest::of(&wheel));
+    let folder = bench.folder(&[("src/func_main.py", code), ("requirements.txt", b"demo-pkg\n"), ("requirements.lock", lock.as_bytes())]);
+    let words = ["--wheels", wheels.to_str().unwrap()];
+    let ran = bench.build(&folder, &words);
+    assert_eq!(ran.code, 0, "{ran:#?}");
+    let said = "`src/func_main.py` line 2 imports `yaml`, which neither `requirements.txt` nor the runtime has: add `pyyaml` [imports]";
+    assert!(ran.stderr.contains(said) && !ran.stderr.contains("imports `demo_pkg`"), "{ran:#?}");
+    bench.refused(
+        &folder,
+        &[&words[..], &["--strict"]].concat(),
+        5,
+        &["imports `yaml`, which neither `requirements.txt` nor the runtime has"],
+    );
+}
+
+/// A wheel of a package with one module.
+fn wheel() -> Vec<u8> {
+    let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    let metadata = "Metadata-Version: 2.1\nName: demo-pkg\nVersion: 1.0\n";
+    let tags = "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n";
+    let info = "demo_pkg-1.0.dist-info";
+    for (name, text) in [
+        ("demo_pkg.py".to_owned(), "x = 1\n"),
+        (format!("{info}/METADATA"), metadata),
+        (format!("{info}/WHEEL"), tags),
+        (format!("{info}/RECORD"), "demo_pkg.py,,\n"),
+    ] {
+        zip.start_file(name, zip::write::SimpleFileOptions::default()).unwrap();
+        std::io::Write::write_all(&mut zip, text.as_bytes()).unwrap();
+    }
+    zip.finish().unwrap().into_inner()
 }
 
 #[tokio::test(flavor = "multi_thread")]
