@@ -112,7 +112,7 @@ async fn a_function_that_is_missing_is_refused_before_a_registry_is_asked() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_suspicious_is_a_warning_and_a_refusal_only_when_asked_for() {
     let bench = Bench::new().await;
-    let key = format!("-----BEGIN {}-----\nMIIE\n", "RSA PRIVATE KEY");
+    let key = format!("-----BEGIN {}-----\nMIIEowIBAAKCAQEA7bq9\n", "RSA PRIVATE KEY");
     let folder = bench.folder(&[
         ("m.pkl", EVIL),
         ("conf/key.pem", key.as_bytes()),
