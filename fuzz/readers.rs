@@ -71,7 +71,7 @@ pub const READERS: [(&str, Reader); 15] = [
 
 /// What the files of a model say of its fit: the same bytes under the names that the checks go by.
 pub fn fit(bytes: &[u8]) {
-    const NAMES: [&str; 7] = ["saved_model.pb", "m.onnx", "m.h5", "m.keras", "m.pkl", "src/func_main.py", "notes.txt"];
+    const NAMES: [&str; 8] = ["saved_model.pb", "saved_model.pbtxt", "m.onnx", "m.h5", "m.keras", "m.pkl", "src/func_main.py", "notes.txt"];
     let open = |content: &Content| match content {
         Content::Inline(bytes) => Ok(Box::new(Cursor::new(bytes.to_vec())) as Box<dyn ReadSeek>),
         Content::Local(_) => Err(std::io::ErrorKind::NotFound.into()),

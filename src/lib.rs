@@ -148,6 +148,9 @@ pub mod contract {
     /// TensorFlow's saved_model.pb -> the operations in it.
     pub mod saved_model_operations;
 
+    /// TensorFlow's saved_model.pbtxt -> the operations in it.
+    pub mod saved_model_operations_text;
+
     /// The types of ONNX, and what a contract says of each.
     pub mod onnx_type;
 

@@ -19,6 +19,7 @@ use super::tree::Tree;
 use super::{python_distributions, tensorflow_operations};
 use crate::contract::onnx_operators::Operators;
 use crate::contract::saved_model_operations::Operations;
+use crate::contract::saved_model_text;
 
 /// Domains whose operators are in ONNX Runtime itself.
 const ONNX_DOMAINS: [&str; 8] = [
@@ -74,9 +75,9 @@ pub fn judge(facts: &Facts, payload: &Tree, ground: &Ground<'_>) -> Vec<Finding>
     let mut findings: Vec<Finding> = facts.files.values().flat_map(|facts| facts.findings.clone()).collect();
     let Some(runtime) = ground.runtime else { return findings };
     let judge = Judge { runtime, worst: if ground.certain { Severity::Impossible } else { Severity::Warning } };
-    if let Some((path, operations)) =
-        facts.files.get_key_value("saved_model.pb").and_then(|(path, facts)| Some((path, facts.operations.as_ref()?)))
-    {
+    // TensorFlow's loader takes the binary where there are both.
+    let saved_model = ["saved_model.pb", saved_model_text::FILE].iter().find_map(|name| facts.files.get_key_value(*name));
+    if let Some((path, operations)) = saved_model.and_then(|(path, facts)| Some((path, facts.operations.as_ref()?))) {
         findings.extend(judge.tensorflow(path, operations));
     }
     // A runtime serves the model in the root.
@@ -84,7 +85,9 @@ pub fn judge(facts: &Facts, payload: &Tree, ground: &Ground<'_>) -> Vec<Finding>
     for (path, operators) in in_root.filter_map(|(path, facts)| Some((path, facts.operators.as_ref()?))) {
         findings.extend(judge.onnx(path, operators));
     }
-    if let Some(python) = runtime.python()
+    // The Python of a runtime that serves a framework's own files is not the model's.
+    let runs_code = runtime.calling_convention.is_some() || runtime.tensorflow_version.is_none() && runtime.onnxruntime_version.is_none();
+    if let Some(python) = runtime.python().filter(|_| runs_code)
         && facts.files.contains_key(FUNC_MAIN)
     {
         let code = Code { own: own_modules(payload), packages: &ground.packages, python };

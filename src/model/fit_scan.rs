@@ -22,6 +22,8 @@ use super::{fit_pickle, fit_secrets};
 use crate::contract::keras_code;
 use crate::contract::onnx_operators::{self, Operators};
 use crate::contract::saved_model_operations::{self, Operations};
+use crate::contract::saved_model_operations_text;
+use crate::contract::saved_model_text;
 use crate::oci::layer::{Content, EntryKind};
 use crate::oci::path::TreePath;
 
@@ -117,7 +119,7 @@ fn extension(path: &TreePath) -> String {
 /// Files that are the model itself: they are looked at however many others there are.
 fn is_model(path: &TreePath) -> bool {
     matches!(extension(path).as_str(), "onnx" | "h5" | "hdf5" | "keras" | "pkl" | "pt" | "pth" | "joblib")
-        || ["saved_model.pb", "src/func_main.py"].contains(&path.as_str())
+        || ["saved_model.pb", saved_model_text::FILE, "src/func_main.py"].contains(&path.as_str())
 }
 
 /// Looks at one file.
@@ -128,6 +130,9 @@ pub fn look(look: &Look<'_>, python: Option<Version>, open: Open<'_>) -> FileFac
     match extension.as_str() {
         _ if look.path.file_name() == "saved_model.pb" => {
             return FileFacts { operations: saved_model_operations::read(reader, size_bytes).ok(), ..FileFacts::default() };
+        }
+        _ if look.path.file_name() == saved_model_text::FILE => {
+            return FileFacts { operations: saved_model_operations_text::read(reader, size_bytes).ok(), ..FileFacts::default() };
         }
         "onnx" => return FileFacts { operators: onnx_operators::read(reader, size_bytes).ok(), ..FileFacts::default() },
         "h5" | "hdf5" | "keras" => return FileFacts { findings: lambdas(path, reader, size_bytes), ..FileFacts::default() },

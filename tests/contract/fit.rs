@@ -5,7 +5,7 @@ use std::fs;
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
-use lamina::contract::{keras_code, onnx_operators, saved_model_operations};
+use lamina::contract::{keras_code, onnx_operators, saved_model_operations, saved_model_operations_text};
 use lamina::model::fit::{Finding, Severity};
 use lamina::model::fit_judge::{self, Ground, Packages};
 use lamina::model::fit_scan::{self, Facts};
@@ -84,6 +84,17 @@ fn every_operation_of_the_real_saved_models_is_found_and_known() {
         versions.push(found.tensorflow_version);
         models += 1;
     }
+    for file in real("saved_model", "saved_model.pbtxt") {
+        let bytes = fs::read(&file).unwrap();
+        let found = saved_model_operations_text::read(Cursor::new(&bytes), bytes.len() as u64).unwrap();
+        assert!(!found.names.is_empty() && found.names.iter().all(|name| registry.names.contains(name.as_str())), "{found:?}");
+        // The same model in the other form, where there is one.
+        if let Ok(binary) = fs::read(file.with_extension("pb")) {
+            let binary = saved_model_operations::read(Cursor::new(&binary), binary.len() as u64).unwrap();
+            assert_eq!(found, binary, "{}", file.display());
+        }
+        models += 1;
+    }
     versions.sort();
     versions.dedup();
     assert!(models > 20 && versions.iter().any(|version| version.starts_with("1.4")), "{models} {versions:?}");
@@ -102,6 +113,9 @@ fn operations_that_the_runtime_lacks_are_named() {
     // Of a TensorFlow without a list nothing is known but that it is older.
     let older = said(&[("saved_model.pb", &other)], &runtime("tensorflow_version: '1.3'"));
     assert!(older.len() == 1 && older[0].contains("the runtime `r:1` has 1.3: it may use what is newer"), "{older:?}");
+    // The Python of a runtime for SavedModels runs no code of the model's.
+    let tensorflow = runtime("tensorflow_version: '2.21', python_version: '3.11', python_modules: [numpy]");
+    assert_eq!(said(&[("saved_model.pb", &model), ("src/func_main.py", b"import sklearn\n")], &tensorflow), Vec::<String>::new());
     // What lies below the root is served by code, not by the runtime.
     assert_eq!(said(&[("src/m/saved_model.pb", &other)], &tensorflow), Vec::<String>::new());
     // A runtime that may yet be another one makes no impossibility.
