@@ -145,11 +145,20 @@ pub mod contract {
     /// TensorFlow's saved_model.pbtxt -> Contract.
     pub mod saved_model_text;
 
+    /// TensorFlow's saved_model.pb -> the operations in it.
+    pub mod saved_model_operations;
+
+    /// TensorFlow's saved_model.pbtxt -> the operations in it.
+    pub mod saved_model_operations_text;
+
     /// The types of ONNX, and what a contract says of each.
     pub mod onnx_type;
 
     /// ONNX models -> Contract.
     pub mod onnx;
+
+    /// ONNX models -> the operators in them.
+    pub mod onnx_operators;
 
     /// The config out of an .h5 file.
     pub mod keras_hdf5;
@@ -192,6 +201,9 @@ pub mod contract {
 
     /// Keras' .h5 and .keras -> Contract.
     pub mod keras;
+
+    /// Which layers of a Keras model are code.
+    pub mod keras_code;
 
     /// The metadata file of one saved Spark stage.
     pub mod spark_metadata;
@@ -262,6 +274,12 @@ pub mod model {
     /// A contract's file -> Contract; whether two agree.
     pub mod contract_file;
 
+    /// The bytes of a pickle, front to back.
+    pub mod pickle_tape;
+
+    /// How long an array in a pickle of joblib is.
+    pub mod pickle_array;
+
     /// Which names a pickle imports, without loading it.
     pub mod pickle;
 
@@ -313,6 +331,9 @@ pub mod model {
     /// Which file of a wheel is installed where.
     pub mod wheel_layout;
 
+    /// The two ways to serve a Keras model.
+    pub mod keras_ways;
+
     /// The contract that was given, the one that the model says, or none.
     pub mod contract_choice;
 
@@ -322,6 +343,39 @@ pub mod model {
     /// Which base serves which type of model.
     pub mod runtime;
 
+    /// The names of the ancestor's runtimes -> ours.
+    pub mod runtime_alias;
+
+    /// What a model's fit is judged by, and what is let through.
+    pub mod fit;
+
+    /// The members of a zip that somebody wants.
+    pub mod zip_members;
+
+    /// What loading a model's pickles would run.
+    pub mod fit_pickle;
+
+    /// Keys and tokens in what is shipped.
+    pub mod fit_secrets;
+
+    /// What a Python file imports.
+    pub mod python_imports;
+
+    /// Which Python has which module.
+    pub mod python_standard;
+
+    /// Which distribution brings which module.
+    pub mod python_distributions;
+
+    /// Which operations a TensorFlow has.
+    pub mod tensorflow_operations;
+
+    /// A model's files -> what they say of its fit.
+    pub mod fit_scan;
+
+    /// What a model needs against what a runtime has.
+    pub mod fit_judge;
+
     /// Which file goes in which layer.
     pub mod plan;
 }
@@ -329,6 +383,9 @@ pub mod model {
 /// Floor 1: local bytes. Blocking calls only; async callers use `spawn_blocking`.
 #[cfg(feature = "program")]
 pub mod disk {
+    /// Which digests the runtimes are locked to.
+    pub mod base_lock;
+
     /// A recipe's bytes, or any range of them.
     pub mod render;
 
@@ -346,6 +403,9 @@ pub mod disk {
 
     /// The type of a folder's model, remembered.
     pub mod type_cache;
+
+    /// What the files of a folder say of its fit, remembered.
+    pub mod fit_cache;
 
     /// A blocking reader as an asynchronous stream.
     pub mod stream;
@@ -752,6 +812,9 @@ pub mod cli {
     /// Opening what users name.
     pub mod open;
 
+    /// What the command line says of a model's fit.
+    pub mod fit;
+
     /// `hs build`.
     pub mod build;
 
@@ -790,6 +853,9 @@ pub mod cli {
 
     /// `hs registry`.
     pub mod registry;
+
+    /// `hs base lock` and `hs base list`.
+    pub mod base_lock;
 
     /// Contracts as users name them.
     pub mod contract_source;

@@ -32,8 +32,9 @@ if [ ${#missing[@]} -gt 0 ]; then
     "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "${missing[@]}" >/dev/null
 fi
 
-# The runtime of the base is Python, and is tested in Python.
-/usr/bin/python3 -B -m unittest discover -s base-images/serving-runtime-python/tests
+# The runtimes' server and the bases' recipes are Python, and are tested in Python.
+/usr/bin/python3 -B -m unittest discover -s base-images/server/tests
+/usr/bin/python3 -B -m unittest discover -s base-images/assemble/tests
 
 # One profile for everything: what is tested is what is shipped, and it is built once.
 cargo test --release --locked --no-run

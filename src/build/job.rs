@@ -5,6 +5,8 @@
 //!
 //! What must stay true: a second run of the same row makes the same image; what is compressed on the way lies in the store's staging and goes with the run.
 
+use std::fs::File;
+use std::io::{self, Cursor};
 use std::sync::Arc;
 
 use serde_json::json;
@@ -20,10 +22,13 @@ use crate::disk::destination::Destination;
 use crate::disk::seal_cache::SealCache;
 use crate::disk::store::{Store, StoreError};
 use crate::fault::{Failure, Fault};
+use crate::model::fit_scan::{self, Facts};
+use crate::model::framework::ReadSeek;
 use crate::model::intake::Model;
 use crate::model::plan::Layout;
 use crate::model::runtime::RuntimeList;
 use crate::oci::digest::Digest;
+use crate::oci::layer::Content;
 use crate::oci::reference::Reference;
 use crate::oci::report;
 use crate::progress::{Event, Listener, Moved};
@@ -131,7 +136,10 @@ impl Workshop {
         let store = self.store.clone();
         let staging = tokio::task::spawn_blocking(move || store.staging()).await.map_err(JobError::Stopped)?.map_err(JobError::Store)?;
         let model = self.model(claim).await?;
+        let facts = self.facts(&model).await?;
         let request = Request {
+            facts,
+            policy: row::policy(claim),
             version: Some(claim.number.to_string()),
             runtimes: self.runtimes.clone(),
             platforms: Vec::new(),
@@ -168,6 +176,13 @@ impl Workshop {
         Ok(read?)
     }
 
+    /// What the model's files say of its fit: looked at again, since which base there is is only known now.
+    async fn facts(&self, model: &Model) -> Result<Facts, JobError> {
+        let python = self.runtimes.expected(model.runtime.as_deref(), model.served_type()).and_then(|(runtime, _)| runtime.python());
+        let payload = model.payload.clone();
+        tokio::task::spawn_blocking(move || fit_scan::scan(&payload, python, &open)).await.map_err(JobError::Stopped)
+    }
+
     /// The lock of the model's last version with the same requirements.
     async fn earlier_lock(&self, model: &Model) -> Result<Option<Vec<u8>>, JobError> {
         let Some(required) = &model.required else { return Ok(None) };
@@ -191,6 +206,14 @@ impl Workshop {
             }
         })
     }
+}
+
+/// Opens a file of the store.
+fn open(content: &Content) -> io::Result<Box<dyn ReadSeek>> {
+    Ok(match content {
+        Content::Inline(bytes) => Box::new(Cursor::new(bytes.clone())),
+        Content::Local(file) => Box::new(File::open(&file.path)?),
+    })
 }
 
 /// What happens, as lines of the build's log.

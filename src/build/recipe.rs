@@ -19,8 +19,12 @@ use crate::contract::wire::{self, Dialect, WireError};
 use crate::disk::seal::SealError;
 use crate::disk::seal_cache::SealCache;
 use crate::fault::{Failure, Fault};
+use crate::model::fit::{Finding, FitError, Policy};
+use crate::model::fit_judge::{self, Ground, Packages};
+use crate::model::fit_scan::Facts;
 use crate::model::intake::Model;
 use crate::model::plan::{self, Layout, PlanError};
+use crate::model::requirements_lock::Lock;
 use crate::model::runtime::{RuntimeError, RuntimeList};
 use crate::model::wheel_target::Target;
 use crate::oci::config::ConfigEdits;
@@ -49,6 +53,10 @@ pub struct Request {
     pub dialect: Option<Dialect>,
     /// The instant of everything in the image, seconds since the epoch (`SOURCE_DATE_EPOCH`).
     pub epoch_s: u64,
+    /// What the model's files say of its fit.
+    pub facts: Facts,
+    /// Which findings are let through.
+    pub policy: Policy,
     /// Where compressed layers are put; must outlive the copy.
     pub scratch: PathBuf,
     /// What earlier builds remember of their layers; `None`: everything is read.
@@ -76,7 +84,9 @@ pub struct Built {
     pub installed: Option<Installed>,
     /// What is in each of our layers but that of the packages, in their order.
     pub recipes: Vec<Arc<Recipe>>,
-    /// What had to be said, the model's own warnings among it.
+    /// What was found of the model's fit.
+    pub findings: Vec<Finding>,
+    /// What had to be said, the model's own warnings and the findings among it.
     pub warnings: Vec<String>,
 }
 
@@ -98,6 +108,9 @@ pub enum BuildError {
     /// The base cannot be had.
     #[error(transparent)]
     Base(#[from] BaseError),
+    /// The model does not fit its runtime, or has what is not wanted.
+    #[error(transparent)]
+    Fit(#[from] FitError),
     /// The contract cannot be written in the dialect.
     #[error("writing the contract for the runtime")]
     Contract(#[source] WireError),
@@ -132,6 +145,7 @@ impl BuildError {
         match self {
             BuildError::Runtime(error) => Some(error),
             BuildError::Base(error) => Some(error),
+            BuildError::Fit(error) => Some(error),
             BuildError::Contract(error) => Some(error),
             BuildError::Plan(error) => Some(error),
             BuildError::PythonTarget(error) => Some(error),
@@ -147,6 +161,7 @@ impl BuildError {
     pub fn stage(&self) -> &'static str {
         match self {
             BuildError::Runtime(_) | BuildError::Base(_) => "base",
+            BuildError::Fit(_) => "fit",
             BuildError::Contract(_) => "contract",
             BuildError::Plan(_) => "plan",
             BuildError::PythonTarget(_) | BuildError::Install(_) => "requirements",
@@ -183,12 +198,24 @@ pub async fn build(
     let mut warnings = model.warnings.clone();
 
     stage("Finding the base");
-    let (choice, warning) = request.runtimes.choose(model.runtime.as_deref(), &model.model_type)?;
+    let (choice, warning) = request.runtimes.choose(model.runtime.as_deref(), model.served_type())?;
+    let found = base::find(choice, &request.platforms, places, listener).await;
+    // A base that is not there may be another than the one whose name was written.
+    let bases = found.inspect_err(|_| warning.iter().for_each(|warning| listener(Event::Warning(warning.clone()))))?;
     warnings.extend(warning);
-    let bases = base::find(choice, &request.platforms, places, listener).await?;
     warnings.extend(bases.notice.clone());
+    // What the base is, is certain now: before any layer is made, and before anything is sent.
+    let findings = fit(model, request, &bases, None)?;
+    if let Some(unseen) = fit_judge::unseen(&request.facts) {
+        listener(Event::Note(unseen));
+    }
 
     let installed = install(model, request, &bases, &mut warnings, listener).await?;
+    let findings = match &installed {
+        Some((installed, _)) => fit(model, request, &bases, Some(&installed.lock))?,
+        None => findings,
+    };
+    warnings.extend(findings.iter().map(Finding::to_string));
 
     stage("Planning the layers");
     let contract = contract_in_image(model, request, &bases, &mut warnings)?;
@@ -216,7 +243,21 @@ pub async fn build(
     }
     listener(Event::Note(format!("image {}", images.top().digest)));
     let base = bases.bases.first().map(|base| (base.name.clone(), base.digest));
-    Ok(Built { images, source: bases.source, base, contract, sent, installed, recipes, warnings })
+    Ok(Built { images, source: bases.source, base, contract, sent, installed, recipes, findings, warnings })
+}
+
+/// What is to be said of the model's fit, or why it is not built. `lock`: which packages are installed, once that is known.
+fn fit(model: &Model, request: &Request, bases: &Bases, lock: Option<&Lock>) -> Result<Vec<Finding>, FitError> {
+    let packages = match (&model.required, lock) {
+        (Some(required), Some(lock)) => {
+            let names = lock.packages.iter().map(|package| package.project.clone()).collect();
+            Packages::Exactly { file: required.file.clone(), names }
+        }
+        (Some(_), None) if request.installer.is_some() => Packages::Unknown,
+        _ => Packages::Nothing,
+    };
+    let ground = Ground { runtime: bases.runtime.as_ref(), certain: true, packages };
+    request.policy.pass(fit_judge::judge(&request.facts, &model.payload, &ground))
 }
 
 fn contract_in_image(

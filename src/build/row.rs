@@ -17,6 +17,7 @@ use crate::contract::contract::Contract;
 use crate::contract::wire::{self, Dialect, WireError};
 use crate::disk::store::{Store, StoreError};
 use crate::fault::{Failure, Fault};
+use crate::model::fit::Policy;
 use crate::model::intake::{FoundContract, Model};
 use crate::model::name::{ModelName, NameError};
 use crate::model::requirements::{REQUIREMENTS_BYTES_MAX, Required};
@@ -36,6 +37,12 @@ struct Request {
     requirements: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     requirements_lock: Option<(String, String)>,
+    /// What of the model's fit is accepted.
+    #[serde(default)]
+    allow: Vec<String>,
+    /// Whether everything else refuses it.
+    #[serde(default)]
+    strict: bool,
 }
 
 /// Why a model cannot be kept for a build, or a kept one cannot be read.
@@ -103,6 +110,7 @@ pub fn new_version(
     model: &Model,
     tree_digest: Digest,
     metadata: BTreeMap<String, String>,
+    policy: &Policy,
     mut log: Vec<NewLine>,
 ) -> Result<NewVersion, RowError> {
     let lock = model.required.as_ref().and_then(|required| required.lock.as_ref());
@@ -111,6 +119,8 @@ pub fn new_version(
         contract_source: model.contract.as_ref().map(|found| found.source.clone()),
         requirements: model.required.as_ref().map(|required| required.file.clone()),
         requirements_lock: lock.map(|(name, bytes)| (name.clone(), String::from_utf8_lossy(bytes).into_owned())),
+        allow: policy.allow.iter().map(ToString::to_string).collect(),
+        strict: policy.strict,
     };
     log.extend(model.warnings.iter().map(NewLine::warning));
     Ok(NewVersion {
@@ -131,6 +141,13 @@ pub fn contract_of(version: &Version) -> Result<Option<Contract>, RowError> {
     let Some(kept) = &version.contract else { return Ok(None) };
     let decoded = wire::decode(&kept.protobin, kept.dialect.parse().ok());
     decoded.map(|(contract, _)| Some(contract)).map_err(|source| RowError::Decode { build: version.build.0, source })
+}
+
+/// Which findings of the model's fit the upload was let through with: what is only found when the packages are known is judged by the same. A word that this
+/// release does not know accepts nothing.
+pub fn policy(claim: &Claim) -> Policy {
+    let Ok(request) = serde_json::from_value::<Request>(claim.request.clone()) else { return Policy::default() };
+    Policy { strict: request.strict, allow: request.allow.iter().filter_map(|word| word.parse().ok()).collect() }
 }
 
 /// The model of a claimed build, its files in the store.
@@ -256,10 +273,12 @@ mod tests {
             }),
             warnings: vec!["mind the gap".to_owned()],
         };
-        let new = new_version(&model_, tree_digest, BTreeMap::new(), vec![NewLine::info("uploaded")]).unwrap();
+        let accepted = Policy { strict: true, allow: vec!["pickle:w.pkl".parse().unwrap()] };
+        let new = new_version(&model_, tree_digest, BTreeMap::new(), &accepted, vec![NewLine::info("uploaded")]).unwrap();
         let version = catalog.create_version(new).await.unwrap();
         let claim = catalog.claim(60).await.unwrap().unwrap();
         let back = model(&claim, &store).unwrap();
+        assert_eq!(policy(&claim), accepted);
         assert_eq!((back.name, back.model_type, back.runtime), (model_.name, model_.model_type, model_.runtime));
         assert_eq!((back.description, back.payload, back.contract), (model_.description, payload, model_.contract));
         assert_eq!(back.warnings, Vec::<String>::new());

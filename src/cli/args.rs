@@ -163,6 +163,17 @@ pub struct ModelArguments {
     pub follow_links: bool,
 }
 
+/// What is done with findings of a model's fit.
+#[derive(Clone, Debug, Default, Args)]
+pub struct FitArguments {
+    /// Refuse a model with any finding: what its runtime lacks, suspicious pickles, secrets in the payload.
+    #[arg(long)]
+    pub strict: bool,
+    /// Accept findings of this check, in all files or in one; may be given more than once.
+    #[arg(long, value_name = "CHECK[:FILE]")]
+    pub allow: Vec<String>,
+}
+
 /// `hs upload`.
 #[derive(Debug, Args)]
 pub struct UploadArguments {
@@ -184,6 +195,9 @@ pub struct UploadArguments {
     /// Refuse a model whose contract, against the last finished version's, has changes at least this bad.
     #[arg(long, env = "HS_GATE", value_name = "breaking|any")]
     pub gate: Option<String>,
+    /// What is done with findings.
+    #[command(flatten)]
+    pub fit: FitArguments,
     /// What is said about the model.
     #[command(flatten)]
     pub model: ModelArguments,
@@ -231,6 +245,9 @@ pub struct BuildArguments {
     /// Show which file goes in which layer, and why.
     #[arg(long)]
     pub explain: bool,
+    /// What is done with findings.
+    #[command(flatten)]
+    pub fit: FitArguments,
     /// What is said about the model.
     #[command(flatten)]
     pub model: ModelArguments,
@@ -289,8 +306,21 @@ pub struct InspectArguments {
 pub enum BaseCommand {
     /// Import a runtime base from root file system tars, a layout, an archive or a registry.
     Import(BaseImportArguments),
-    /// The runtimes that are known, and which of them are here.
+    /// Hold builds to the digests that these runtimes have now, imported here or in their registries.
+    Lock(BaseLockArguments),
+    /// The runtimes that are known, which of them are here, and whether their registries have others by now.
     List,
+}
+
+/// `hs base lock`.
+#[derive(Debug, Args)]
+pub struct BaseLockArguments {
+    /// Take the locks away.
+    #[arg(long)]
+    pub remove: bool,
+    /// `name:version`, or the name alone for its first version in the list.
+    #[arg(required = true, value_name = "RUNTIME")]
+    pub runtimes: Vec<String>,
 }
 
 /// `hs base import`.

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::args::BuildArguments;
 use super::say::{Voice, size};
 use super::settings::Settings;
-use super::{contract_judge, open};
+use super::{contract_judge, fit, open};
 use crate::build::base::Places;
 use crate::build::recipe::{self, Built, Request};
 use crate::build::requirements::LockOrigin;
@@ -111,11 +111,14 @@ pub async fn build(
     let platforms: Vec<Platform> = arguments.platform.iter().map(|text| text.parse()).collect::<Result<_, _>>()?;
     let platforms = unique(platforms);
     let dialect: Option<Dialect> = arguments.dialect.as_deref().map(str::parse).transpose()?;
+    let policy = fit::policy(&arguments.fit, settings)?;
     let layout = Layout::from_word(&arguments.layout).ok_or_else(|| BuildCommandError::Layout(arguments.layout.clone()))?;
     let (folder, words, mut of_machine) = (arguments.folder.clone(), arguments.model.clone(), settings.clone());
     of_machine.type_cache = of_machine.type_cache.filter(|_| !arguments.no_cache);
     let read = tokio::task::spawn_blocking(move || open::folder(&folder, &words, &of_machine)).await;
     let open::ReadFolder { model, left_out, .. } = read.map_err(recipe::BuildError::Stopped)??;
+    let cached = if arguments.no_cache { None } else { settings.fit_cache.clone() };
+    let facts = fit::facts(&model, &arguments.folder, settings, cached).await.map_err(recipe::BuildError::Stopped)?;
     for path in &left_out {
         voice.note(&format!("  left out: {path}"));
     }
@@ -124,6 +127,8 @@ pub async fn build(
     }
     let scratch = tempfile::Builder::new().prefix("hs-build-").tempdir().map_err(BuildCommandError::Scratch)?;
     let request = Request {
+        facts,
+        policy,
         version: arguments.version.clone(),
         runtimes: settings.runtimes.clone(),
         platforms,
@@ -195,6 +200,7 @@ fn document(outcome: &Outcome, arguments: &BuildArguments, references: &[String]
         "images": built.images.images.iter().map(report::image).collect::<Vec<_>>(),
         "transfer": transfer,
         "left_out": outcome.left_out,
+        "findings": built.findings,
         "warnings": built.warnings,
         "duration_ms": u64::try_from(duration_ms).unwrap_or(u64::MAX),
     })
@@ -223,6 +229,9 @@ fn text(outcome: &Outcome, arguments: &BuildArguments, references: &[String], tr
 
 /// Which file is in which layer; the rule itself stands in `model/plan.rs`.
 fn explain(outcome: &Outcome, out: &mut String) {
+    for finding in &outcome.built.findings {
+        let _ = writeln!(out, "  found: {finding}");
+    }
     let Some(image) = outcome.built.images.images.first() else { return };
     let mut recipes = outcome.built.recipes.iter();
     for layer in &image.layers {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use super::args::{BuildArguments, RunArguments};
+use super::args::{BuildArguments, FitArguments, RunArguments};
 use super::build;
 use super::container::{self, Container};
 use super::inspect;
@@ -158,6 +158,7 @@ async fn of_folder(
         no_cache: false,
         dry_run: false,
         explain: false,
+        fit: FitArguments::default(),
         model: arguments.model.clone(),
     };
     let places = settings.places()?;

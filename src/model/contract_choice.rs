@@ -22,9 +22,12 @@ const CONTRACT_NAMES: [&str; 3] = ["contract.prototxt", "contract.protobin", "co
 /// The model type of code that says no version of Python.
 const PYTHON: &str = "python";
 
-/// Whether what is served is the code of a Python model: the type says so, or no type is said and the code is there.
+/// Whether what is served is the code of a Python model: the type says so, or no type is said, or Keras', and the code is there.
 pub fn is_python(said_type: Option<&str>, payload: &Tree) -> bool {
-    said_type.map_or_else(|| payload.file(FUNC_MAIN).is_some(), python_code::is_python)
+    match said_type {
+        Some(said_type) if said_type.split(':').next() != Some("keras") => python_code::is_python(said_type),
+        _ => payload.file(FUNC_MAIN).is_some(),
+    }
 }
 
 /// The contract of the model in `tree`, and the type that its files tell. What is not in `payload` is not shipped, and says nothing of the model.

@@ -12,8 +12,9 @@ use super::contract_choice;
 use super::contract_file::ContractFileError;
 use super::definition::{self, Definition, DefinitionError, PayloadEntry};
 use super::framework::{FrameworkError, Open};
+use super::keras_ways;
 use super::name::{ModelName, NameError};
-use super::python_code::CodeError;
+use super::python_code::{CodeError, FUNC_MAIN};
 use super::requirements::{self, Required, RequirementsError};
 use super::requirements_lock;
 use super::tree::Tree;
@@ -164,6 +165,14 @@ pub enum IntakeError {
     },
 }
 
+impl Model {
+    /// The type that picks the runtime: a Keras model that its own code loads is served by Python.
+    pub fn served_type(&self) -> &str {
+        let is_code = self.model_type.split(':').next() == Some("keras") && self.payload.file(FUNC_MAIN).is_some();
+        if is_code { "python" } else { &self.model_type }
+    }
+}
+
 impl Failure for IntakeError {
     fn fault(&self) -> Fault {
         match self {
@@ -212,9 +221,13 @@ pub fn intake(tree: &Tree, given: &Given, open: Open<'_>) -> Result<Model, Intak
     let is_python = contract_choice::is_python(said_type, &payload);
     let (contract, detected) = contract_choice::choose(tree, &payload, &definition, given, is_python, open, &mut warnings)?;
     if let Some(found) = contract.as_ref().filter(|_| is_python) {
-        warnings.extend(contract_choice::check_code(&payload, &found.contract, said_type, open)?);
+        // Which Python will run it, and what that lacks, is known when the runtime is (`fit_judge.rs`).
+        warnings.extend(contract_choice::check_code(&payload, &found.contract, None, open)?);
     }
     let contract = contract.map(|found| named(found, &name));
+    if let Some(found) = contract.as_ref().filter(|_| !is_python && given.runtime.is_none() && definition.runtime.is_none()) {
+        warnings.extend(keras_without_code(&payload, said_type.or(detected.as_deref()), found));
+    }
     let model_type = said_type.map(str::to_owned).or(detected);
     let required = required(tree, &payload, &definition, open)?;
     if let Some(required) = required.as_ref().filter(|_| is_python) {
@@ -231,6 +244,14 @@ pub fn intake(tree: &Tree, given: &Given, open: Open<'_>) -> Result<Model, Intak
         contract,
         warnings,
     })
+}
+
+/// What is said of a Keras model that no code loads.
+fn keras_without_code(payload: &Tree, model_type: Option<&str>, found: &FoundContract) -> Option<String> {
+    let model_type = model_type.filter(|model_type| model_type.split(':').next() == Some("keras"))?;
+    let is_keras = |path: &TreePath| [".h5", ".hdf5", ".keras"].iter().any(|end| path.as_str().ends_with(end));
+    let file = payload.files().map(|(path, _)| path).find(|path| is_keras(path))?;
+    Some(keras_ways::ways(file.as_str(), model_type, &found.contract))
 }
 
 /// The requirements among what is shipped, and their lock, which is not.

@@ -113,7 +113,7 @@ impl Drop for Container<'_> {
 /// Asks with gRPC's own Python library.
 fn ask_in_python(port: u16) -> Value {
     let tree = tempfile::tempdir().unwrap();
-    let script = project("base-images/serving-runtime-python/assemble/python_tree.sh");
+    let script = project("base-images/assemble/python_tree.sh");
     let folder = tree.path().to_str().unwrap();
     tool("bash", &[script.to_str().unwrap(), project("proto").to_str().unwrap(), folder]);
     // Debian's own Python is the one that has Debian's packages.

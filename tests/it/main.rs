@@ -8,6 +8,7 @@
 mod ancestor;
 mod archives;
 mod bad_archives;
+mod base_commands;
 mod base_families;
 mod containers;
 mod contract_commands;
@@ -18,6 +19,7 @@ mod distribution_management;
 mod distribution_pull;
 mod distribution_push;
 mod embedded_registry;
+mod fit;
 mod garbage;
 mod garbage_service;
 mod gate;

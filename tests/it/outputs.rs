@@ -190,7 +190,7 @@ fn a_runtime_or_base_that_cannot_be_had_is_said_with_what_there_is() {
     );
     let nowhere = [
         "runtime `serving-runtime-python:3.11` is neither imported here",
-        "remedy: make it with `base-images/serving-runtime-python/build.sh`",
+        "remedy: make it with `base-images/build.sh serving-runtime-python:3.11`",
     ];
     bench.fails(&["--runtime", "serving-runtime-python"], 4, &nowhere);
     let missing = format!("{}/none:1", registry.address());

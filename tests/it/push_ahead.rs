@@ -16,6 +16,8 @@ use lamina::cli::open::open_content;
 use lamina::disk::folder::{FolderOptions, read_folder};
 use lamina::disk::seal_cache::SealCache;
 use lamina::fault::causes;
+use lamina::model::fit::Policy;
+use lamina::model::fit_scan::Facts;
 use lamina::model::intake::{Given, Model, intake};
 use lamina::model::plan::{LARGE_BYTES, Layout};
 use lamina::model::runtime::RuntimeList;
@@ -81,6 +83,8 @@ impl Bench {
             cache,
             installer: None,
             earlier_lock: None,
+            facts: Facts::default(),
+            policy: Policy::default(),
         };
         recipe::build(&read(&self.model()), &request, &places, to, listener).await
     }

@@ -52,7 +52,7 @@ impl Running {
             store: store.clone(),
             places: Places { registries: Registries::new(RegistrySettings::default()).unwrap(), store: Some(store), mirrors: Vec::new() },
             // No runtime is known, so every image is the model alone and nothing is pulled.
-            runtimes: RuntimeList { runtimes: Vec::new() },
+            runtimes: RuntimeList::default(),
             shelf: Shelf::Embedded { host: address.clone() },
             epoch_s: 0,
             installer: None,

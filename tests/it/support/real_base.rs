@@ -1,7 +1,7 @@
-//! The real base: `base-images/serving-runtime-python`, made by its own recipe from Debian's packages.
+//! The real bases: what the recipes of `base-images` make of Debian's packages and of wheels.
 //!
-//! Making it takes a minute and the network, so all tests share one, in the build's own folder for temporary files, under a name that says what it was made
-//! of: another recipe makes another base. Whoever comes first makes it, under a lock; who comes second waits.
+//! Making one takes a minute and the network, so all tests share it, in the build's own folder for temporary files, under a name that says what it was made
+//! of: another recipe makes another base. Whoever comes first makes it, under a lock; who comes second waits. Packages are downloaded once.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -11,49 +11,60 @@ use lamina::oci::digest::Digest;
 
 use super::hs::{Home, project};
 
-/// What the base is called.
+/// What the base of Python models is called.
 pub const NAME: &str = "serving-runtime-python:3.11";
 
-/// The base, imported into a layout by `hs base import`: `oci:FOLDER:NAME`.
+/// The base of Python models, imported into a layout by `hs base import`: `oci:FOLDER:NAME`.
 pub fn layout() -> String {
+    layout_of(NAME)
+}
+
+/// A base, by its name and version, imported into a layout.
+pub fn layout_of(runtime: &str) -> String {
+    let recipe = format!("base-images/{}", runtime.replace(':', "/"));
     let mut sources = Vec::new();
-    for folder in ["base-images/serving-runtime-python/server", "base-images/serving-runtime-python/assemble", "proto"] {
+    for folder in ["base-images/server", "base-images/assemble", &recipe, "proto"] {
         add_sources(&project(folder), &mut sources);
     }
-    sources.extend(fs::read(project("base-images/serving-runtime-python/build.sh")).unwrap());
+    sources.extend(fs::read(project("base-images/build.sh")).unwrap());
     let root = Path::new(env!("CARGO_TARGET_TMPDIR"));
     fs::create_dir_all(root).unwrap();
-    let lock = File::create(root.join("serving-runtime-python.lock")).unwrap();
+    let plain = runtime.replace(':', "-");
+    let lock = File::create(root.join(format!("{plain}.lock"))).unwrap();
     lock.lock().unwrap();
-    let made = root.join(format!("serving-runtime-python-{}", &Digest::of(&sources).to_string()[7..23]));
+    let made = root.join(format!("{plain}-{}", &Digest::of(&sources).to_string()[7..23]));
     if !made.exists() {
         let parts = tempfile::tempdir_in(root).unwrap();
-        make(parts.path());
+        make(runtime, parts.path(), &root.join("packages"));
         // It appears whole or not at all.
         fs::rename(parts.path().join("layout"), &made).unwrap();
     }
-    format!("oci:{}:{NAME}", made.display())
+    format!("oci:{}:{runtime}", made.display())
 }
 
-fn make(folder: &Path) {
+fn make(runtime: &str, folder: &Path, packages: &Path) {
     let tars = folder.join("tars");
-    let script = project("base-images/serving-runtime-python/build.sh");
-    let status = Command::new("bash").arg(script).env("OUT", &tars).env_remove("HS").stdin(Stdio::null()).status().unwrap();
-    assert!(status.success(), "the base's recipe: {status}");
+    let mut command = Command::new("bash");
+    // Debian's mirrors drop old versions: a lock that has aged must not stop the tests of what is built on a base.
+    command.arg(project("base-images/build.sh")).args([runtime, "--or-newest"]).stdin(Stdio::null());
+    let status = command.env("OUT", &tars).env("PACKAGES", packages).env_remove("HS").status().unwrap();
+    assert!(status.success(), "the recipe of {runtime}: {status}");
     let path = |name: &str| tars.join(name).to_str().unwrap().to_owned();
-    let to = format!("oci:{}:{NAME}", folder.join("layout").display());
-    let (config, debian, runtime) = (path("config.json"), path("debian.tar"), path("runtime.tar"));
-    let imported = Home::new().json(["base", "import", "--name", NAME, "--image-config", &config, &debian, &runtime, "--to", &to]);
-    assert_eq!(imported["name"], NAME);
+    let to = format!("oci:{}:{runtime}", folder.join("layout").display());
+    let mut words = vec!["base".to_owned(), "import".to_owned(), "--name".to_owned(), runtime.to_owned()];
+    words.extend(["--image-config".to_owned(), path("config.json")]);
+    words.extend(["debian.tar", "wheels.tar", "runtime.tar"].map(path).into_iter().filter(|tar| Path::new(tar).exists()));
+    words.extend(["--to".to_owned(), to]);
+    assert_eq!(Home::new().json(words)["name"], runtime);
 }
 
-/// The bytes of all files below a folder, by their names; what Python leaves behind when it runs is no source.
+/// The bytes of all files below a folder, by their names; tests, and what Python leaves behind when it runs, are no source.
 fn add_sources(folder: &Path, all: &mut Vec<u8>) {
     let mut paths: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.sort();
     for path in paths {
         if path.is_dir() {
-            if !path.ends_with("__pycache__") {
+            if !path.ends_with("__pycache__") && !path.ends_with("tests") {
                 add_sources(&path, all);
             }
         } else {
