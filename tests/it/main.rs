@@ -10,6 +10,7 @@ mod archives;
 mod bad_archives;
 mod base_commands;
 mod base_families;
+mod container_frameworks;
 mod containers;
 mod contract_commands;
 mod demo;
@@ -69,6 +70,7 @@ mod support {
     pub mod images;
     pub mod models;
     pub mod outside;
+    pub mod podman;
     pub mod real_base;
     pub mod shelves;
     pub mod wire_tap;

@@ -62,6 +62,9 @@ def _array_of(value, number):
         return array
     try:
         array = np.asarray(value)
+    except UnicodeError:
+        # Text and bytes beside each other.
+        return np.asarray(value, object)
     except ValueError:
         raise TensorError("is a list whose rows have different lengths") from None
     if array.dtype.kind in "SU":

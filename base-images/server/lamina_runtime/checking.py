@@ -48,6 +48,7 @@ def _tensor(field, tensor, place):
     if field.shape is not None and not _fits(field.shape, shape):
         raise Unfit(f"{place} has to have the shape {tensors.show_shape(field.shape)}, and has {tensors.show_shape(shape)}")
     if not tensor.HasField("tensor_shape") or tensor.tensor_shape.unknown_rank:
+        tensor.tensor_shape.SetInParent()
         tensor.tensor_shape.unknown_rank = False
         tensor.tensor_shape.dim.extend(hs.TensorShapeProto.Dim(size=size) for size in shape)
     if field.subfields:

@@ -10,6 +10,7 @@ model's or ours.
 
 import json
 import logging
+import re
 from urllib.parse import unquote
 
 import grpc
@@ -42,7 +43,8 @@ class Routes:
 
     async def answer(self, head, body):
         """(status, headers, body) for a request."""
-        path = head.target.partition("?")[0]
+        # A proxy's form has the host in it.
+        path = re.sub("^https?://[^/]*", "", head.target).partition("?")[0]
         if path == "/health" or path == "/contract":
             if head.method not in ("GET", "HEAD"):
                 return self._wrong_method("GET, HEAD")

@@ -6,8 +6,11 @@ nothing else.
 """
 
 import asyncio
+import contextlib
+import errno
 import json
 import logging
+import socket
 from http import HTTPStatus
 
 from lamina_runtime import http_request
@@ -18,21 +21,29 @@ log = logging.getLogger("lamina.http")
 CONNECTIONS_MAX = 512
 # What a client may take for an answer's rest after the last byte that it took.
 _DRAIN_S = 60
+_BACKLOG = 128
+# How long, and for how much, a client may go on sending what was refused.
+_LINGER_S = 5
+_LINGER_BYTES = 16 * 1024 * 1024
 
 
 async def start(port, answer, body_bytes_max):
     """`answer(head, body)` is a coroutine; it returns (status, headers, body). 0 lets the kernel choose the port."""
     http = Http(answer, body_bytes_max)
-    try:
-        # The host None: all addresses of all families. With port 0 each family would get another one.
-        host = "0.0.0.0" if port == 0 else None
-        http.listener = await asyncio.start_server(http.serve, host, port, limit=HEADER_BYTES_MAX)
-    except OSError as error:
-        if error.errno or len(error.args) < 1:
-            raise
-        raise OSError(str(error)) from None
+    http.listener = await asyncio.start_server(http.serve, sock=_socket(port), limit=HEADER_BYTES_MAX)
     http.port = http.listener.sockets[0].getsockname()[1]
     return http
+
+
+def _socket(port):
+    # Machines without IPv6 refuse the first; a port that is taken is so for both.
+    if socket.has_dualstack_ipv6():
+        try:
+            return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=_BACKLOG)
+        except OSError as error:
+            if error.errno in (errno.EADDRINUSE, errno.EACCES):
+                raise
+    return socket.create_server(("", port), backlog=_BACKLOG)
 
 
 class Http:
@@ -57,13 +68,13 @@ class Http:
             # The client has gone, or this process goes.
             pass
         finally:
+            await _close(writer)
             self._connections.discard(task)
             self._busy.discard(task)
-            writer.close()
 
     async def _exchange(self, task, reader, writer):
         """One request and its answer; whether there may be another on this connection."""
-        head, keep_alive = None, False
+        head, keep_alive, refused = None, False, False
         try:
             head = await http_request.read_head(reader)
             if head is None:
@@ -73,6 +84,7 @@ class Http:
             keep_alive = head.keep_alive
             status, headers, content = await self._answer(head, body)
         except Refusal as refusal:
+            refused = True
             status, headers, content = refusal.status, {}, json.dumps({"error": refusal.message}).encode()
         except (OSError, asyncio.IncompleteReadError, asyncio.TimeoutError):
             raise
@@ -81,7 +93,11 @@ class Http:
             status, headers, content = 500, {}, b'{"error": "the runtime failed; its log says why"}'
         keep_alive = keep_alive and not self._stopping
         await self._send(writer, head, status, {**headers, "Connection": "keep-alive" if keep_alive else "close"}, content)
-        self._busy.discard(task)
+        if refused:
+            await _linger(reader, writer)
+        # Where the connection ends, it counts until its last bytes are gone.
+        if keep_alive:
+            self._busy.discard(task)
         return keep_alive
 
     async def _send(self, writer, head, status, headers, content):
@@ -101,3 +117,21 @@ class Http:
             await asyncio.wait(set(self._busy), timeout=grace_s)
         for task in self._connections:
             task.cancel()
+
+
+async def _close(writer):
+    writer.close()
+    with contextlib.suppress(OSError, asyncio.TimeoutError, asyncio.CancelledError):
+        await asyncio.wait_for(writer.wait_closed(), _DRAIN_S)
+
+
+async def _linger(reader, writer):
+    """Lets a client that is still sending read its refusal: closed at once, the kernel would take the answer back from it."""
+    if writer.can_write_eof():
+        writer.write_eof()
+    deadline, left = asyncio.get_running_loop().time() + _LINGER_S, _LINGER_BYTES
+    while left > 0:
+        piece = await asyncio.wait_for(reader.read(1 << 16), deadline - asyncio.get_running_loop().time())
+        if not piece:
+            return
+        left -= len(piece)

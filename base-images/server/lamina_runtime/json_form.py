@@ -7,6 +7,7 @@ here, and is what src/contract/tensor.rs writes.
 
 import base64
 import json
+import math
 import re
 
 import numpy as np
@@ -15,8 +16,9 @@ import hydro_serving_grpc as hs
 from lamina_runtime import tensors
 from lamina_runtime.tensors import TensorError
 
-# The brackets, braces and commas of a document: each stands for an object in memory, a hundred bytes at the most. gRPC has no such limit.
-MARKS_MAX = 16 * 1024 * 1024
+# The brackets, braces and commas of a document: each stands for objects of a hundred bytes or so in memory. Twice what a picture of 1024 by 1024 in three
+# colours has; gRPC has no such limit.
+MARKS_MAX = 8 * 1024 * 1024
 # Texts of numbers, so many at a time: NumPy gives each the room of the longest.
 _PIECE = 1 << 16
 
@@ -84,9 +86,9 @@ def _shortest(array):
 
 
 def _number(value):
-    if np.isfinite(value):
+    if math.isfinite(value):
         return value
-    return "NaN" if np.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
 
 
 def _text(value):

@@ -43,10 +43,8 @@ def tensor_of(value, field, place=None):
 def _flattened(value, place, rank, number):
     """The elements in row-major order, and the shape. A list level at a time: no recursion that a document could deepen."""
     level, shape = [value], []
-    # The pair of a complex number is no dimension.
-    pairs = number in (hs.DT_COMPLEX64, hs.DT_COMPLEX128)
-    while level and any(isinstance(element, list) for element in level):
-        if pairs and (len(shape) == rank or rank is None and not any(isinstance(element, list) for pair in level for element in pair[:1])):
+    while any(isinstance(element, list) for element in level):
+        if number in (hs.DT_COMPLEX64, hs.DT_COMPLEX128) and _are_pairs(level, shape, rank):
             break
         if not all(isinstance(element, list) for element in level):
             raise Unreadable(f"{place} has lists and values beside each other, {len(shape)} levels deep")
@@ -58,6 +56,13 @@ def _flattened(value, place, rank, number):
             raise Unreadable(f"{place} has more than 32 dimensions")
         level = [element for inner in level for element in inner]
     return level, tuple(shape)
+
+
+def _are_pairs(level, shape, rank):
+    """Whether these lists are complex numbers, and no dimension: by the contract's rank, else by what is in them."""
+    if rank is not None:
+        return len(shape) == rank
+    return all(isinstance(element, list) and len(element) == 2 and not isinstance(element[0], list) for element in level)
 
 
 def _guessed(flat, place):
@@ -157,5 +162,6 @@ def _kind(value):
         return "null"
     if isinstance(value, bool):
         return "true" if value else "false"
-    return {str: "a string", int: f"{value}"[:30], float: f"{value}", list: "a list", dict: "an object"}[type(value)] if type(value) in (
-        int, float, str, list, dict) else type(value).__name__
+    if isinstance(value, (int, float)):
+        return str(value)[:30]
+    return {str: "a string", list: "a list", dict: "an object"}[type(value)]

@@ -29,8 +29,8 @@ def write(message, field, array):
         getattr(message, field).extend(array.tolist())
     elif len(array):
         number = message.DESCRIPTOR.fields_by_name[field].number
-        payload = array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
-        message.MergeFromString(b"".join((_varint(number << 3 | _LENGTH_DELIMITED), _varint(len(payload)), payload)))
+        payload = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
+        message.MergeFromString(b"".join((_varint(number << 3 | _LENGTH_DELIMITED), _varint(payload.nbytes), payload)))
 
 
 def _payload(encoded, number):

@@ -23,17 +23,18 @@ def handlers(services):
     pool = descriptor_pool.DescriptorPool()
     # protoc writes a file after those that it imports.
     for proto in files.values():
-        pool.Add(proto) if not hasattr(pool, "AddSerializedFile") else pool.AddSerializedFile(proto.SerializeToString())
+        pool.AddSerializedFile(proto.SerializeToString())
+    symbols = {symbol: name for name, proto in files.items() for symbol in _symbols(proto)}
     names = sorted([*services, health.SERVICE_NAME, *(f"{package}.ServerReflection" for package in _PACKAGES)])
-    return [_Reflection(package, names, files, pool).handler() for package in _PACKAGES]
+    return [_Reflection(package, names, files, symbols, pool).handler() for package in _PACKAGES]
 
 
 class _Reflection:
-    def __init__(self, package, services, files, pool):
+    def __init__(self, package, services, files, symbols, pool):
         self._service = f"{package}.ServerReflection"
         self._services = services
         self._files = files
-        self._pool = pool
+        self._symbols = symbols
         self._request = _message_class(pool, f"{package}.ServerReflectionRequest")
         self._response = _message_class(pool, f"{package}.ServerReflectionResponse")
 
@@ -58,10 +59,10 @@ class _Reflection:
             elif asked == "file_by_filename":
                 self._add_files(response, request.file_by_filename)
             elif asked == "file_containing_symbol":
-                self._add_files(response, self._pool.FindFileContainingSymbol(request.file_containing_symbol).name)
+                self._add_files(response, self._symbols[request.file_containing_symbol])
             elif asked == "all_extension_numbers_of_type":
                 # Known types without extensions: proto3 has none.
-                self._pool.FindMessageTypeByName(request.all_extension_numbers_of_type)
+                _ = self._symbols[request.all_extension_numbers_of_type]
                 response.all_extension_numbers_response.base_type_name = request.all_extension_numbers_of_type
             else:
                 raise KeyError(asked)
@@ -81,6 +82,24 @@ class _Reflection:
                 sent.add(name)
                 response.file_descriptor_response.file_descriptor_proto.append(self._files[name].SerializeToString())
                 waiting.extend(self._files[name].dependency)
+
+
+def _symbols(proto):
+    """The full names in a file. Of our own, because the pools of protobuf's several implementations do not agree on which they find."""
+    scopes = [(proto.package, proto.message_type, proto.enum_type)]
+    while scopes:
+        scope, messages, enums = scopes.pop()
+        for one in enums:
+            yield f"{scope}.{one.name}"
+        for message in messages:
+            name = f"{scope}.{message.name}"
+            yield name
+            yield from (f"{name}.{field.name}" for field in message.field)
+            scopes.append((name, message.nested_type, message.enum_type))
+    for service in proto.service:
+        name = f"{proto.package}.{service.name}"
+        yield name
+        yield from (f"{name}.{method.name}" for method in service.method)
 
 
 def _message_class(pool, name):

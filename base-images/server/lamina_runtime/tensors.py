@@ -7,6 +7,8 @@ What must stay true: a tensor comes from a stranger. Nothing is allocated for a 
 to stay below MEMORY_BYTES_MAX. Arrays are ours to write to: functions change their inputs.
 """
 
+import math
+
 import numpy as np
 
 import hydro_serving_grpc as hs
@@ -51,10 +53,7 @@ def shape_of(tensor, rank=None):
         shape = (held,)
     if len(shape) > RANK_MAX or min(shape, default=0) < 0:
         raise TensorError(f"has the shape {show_shape(shape)}, which no tensor has")
-    elements = 1
-    for size in shape:
-        elements *= size
-    _check_count(tensor, dtype, shape, elements, held)
+    _check_count(tensor, dtype, shape, math.prod(shape), held)
     return shape
 
 
@@ -74,7 +73,7 @@ def to_array(tensor, rank=None, part_of=None):
         raise TensorError(f"is {dtype.name}, which has no values that could be read")
     else:
         values = _numbers(tensor, dtype)
-    elements = int(np.prod(shape, dtype=np.int64))
+    elements = math.prod(shape)
     if len(values) < elements:
         # What TensorFlow takes where the list is empty.
         last = values[-1] if len(values) else b"" if dtype.number == hs.DT_STRING else 0
@@ -82,7 +81,7 @@ def to_array(tensor, rank=None, part_of=None):
     try:
         return values.reshape(shape)
     except ValueError:
-        raise TensorError(f"has {len(shape)} dimensions, more than NumPy takes") from None
+        raise TensorError(f"has the shape {show_shape(shape)}, which NumPy does not take") from None
 
 
 def from_array(array, number=None):
@@ -130,7 +129,7 @@ def _held(tensor, dtype):
     # An early look, because a wrong list is the common mistake, and because only so is the right one found quickly.
     for name in filled:
         if name not in ("tensor_content", dtype.values):
-            raise TensorError(f"is {dtype.name} and has its values in {name}, where {dtype.values} is read")
+            raise TensorError(f"is {dtype.name} and has its values in {name}, where {dtype.values or 'nothing'} is read")
     if "tensor_content" not in filled:
         return len(getattr(tensor, dtype.values)) // dtype.numbers if filled else 0
     if dtype.memory is None:

@@ -10,6 +10,8 @@ a protoc of 3.20 or 3.21.
 """
 
 import atexit
+import http.client
+import json
 import os
 import re
 import shutil
@@ -18,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import unittest
 
 BASES = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 REPOSITORY = os.path.dirname(BASES)
@@ -44,14 +47,29 @@ INFER = "def infer(x):\n    return hs.PredictResponse(outputs={'y': x})\n"
 HEADER = "import hydro_serving_grpc as hs\n"
 
 
+def field(name, dtype=None, shape=None, subfields=()):
+    """A field of a contract. shape: None (not stated), "unknown" (rank), or sizes."""
+    message = hs.ModelField(name=name)
+    if shape is not None:
+        message.shape.SetInParent()
+        if shape == "unknown":
+            message.shape.unknown_rank = True
+        else:
+            message.shape.dim.extend(hs.TensorShapeProto.Dim(size=size) for size in shape)
+    if subfields:
+        message.subfields.data.extend(subfields)
+    elif dtype is not None:
+        message.dtype = dtype
+    return message
+
+
 def contract(*signatures):
-    """Each signature: (name, inputs, outputs), fields by their names."""
+    """Each signature: (name, inputs, outputs); a field by its name only is a DT_DOUBLE of any shape."""
     message = hs.ModelContract(model_name="tested")
     for name, inputs, outputs in signatures:
         signature = message.signatures.add(signature_name=name)
-        for fields, names in ((signature.inputs, inputs), (signature.outputs, outputs)):
-            for field in names:
-                fields.add(name=field, dtype=hs.DT_DOUBLE)
+        for fields, given in ((signature.inputs, inputs), (signature.outputs, outputs)):
+            fields.extend(one if isinstance(one, hs.ModelField) else field(one, hs.DT_DOUBLE) for one in given)
     return message.SerializeToString()
 
 
@@ -87,20 +105,49 @@ def command():
 
 def environment(model_dir, **more):
     # As bare as a container's: what the developer's shell sets must not decide a test.
-    return {"PATH": os.environ["PATH"], "MODEL_DIR": model_dir, "APP_PORT": "0", "LANG": "C.UTF-8", **more}
+    return {"PATH": os.environ["PATH"], "MODEL_DIR": model_dir, "APP_PORT": "0", "HTTP_PORT": "0", "LANG": "C.UTF-8", **more}
+
+
+class ServerCase(unittest.TestCase):
+    """With a folder for a model, and a way to expect a status."""
+
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory(prefix="lamina-model-")
+        self.addCleanup(folder.cleanup)
+        self.folder = folder.name
+
+    @classmethod
+    def serve(cls, func_main, encoded_contract, **more):
+        """A server for all tests of the class."""
+        folder = cls.enterClassContext(tempfile.TemporaryDirectory(prefix="lamina-model-"))
+        write_model(folder, func_main, encoded_contract)
+        return cls.enterClassContext(Server(folder, **more))
+
+    def assert_status(self, code, words, call):
+        """`words` are all in the message, wherever."""
+        with self.assertRaises(grpc.RpcError) as raised:
+            call()
+        self.assertEqual(raised.exception.code(), code, raised.exception.details())
+        for word in [words] if isinstance(words, str) else words:
+            self.assertIn(word, raised.exception.details())
 
 
 class Server:
     """`with Server(model_dir) as server:` a process that is ready when the block begins and gone when it ends."""
 
-    def __init__(self, model_dir, **more):
+    def __init__(self, model_dir, user=None, **more):
+        self._user = user or {}
         self._environment = environment(model_dir, **more)
         self._opened = threading.Event()
+        self._connections = []
         self.port = None
+        self.http_port = None
         self.log = ""
 
     def __enter__(self):
-        self.process = subprocess.Popen(command(), env=self._environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        self.process = subprocess.Popen(
+            command(), env=self._environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **self._user
+        )
         # The log is read all the time: a server whose pipe is full waits in its next log line, and all its callers with it.
         self._reader = threading.Thread(target=self._read_log)
         self._reader.start()
@@ -116,8 +163,20 @@ class Server:
         return self
 
     def __exit__(self, *_exception):
+        for connection in self._connections:
+            connection.close()
         self.channel.close()
         self._end()
+
+    def http(self, method, path, body=None, headers=None):
+        """(status, document) of one HTTP request."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.http_port, timeout=60)
+        self._connections.append(connection)
+        if body is not None and not isinstance(body, bytes):
+            body = json.dumps(body).encode()
+        connection.request(method, path, body, headers or {})
+        answer = connection.getresponse()
+        return answer.status, json.loads(answer.read())
 
     def stop(self):
         """As a container engine does it; returns the exit code."""
@@ -136,6 +195,9 @@ class Server:
     def _read_log(self):
         for line in self.process.stdout:
             self.log += line
+            opened = re.search(r"HTTP on port (\d+)", line)
+            if opened:
+                self.http_port = int(opened[1])
             ready = re.search(r"ready on port (\d+)", line)
             if ready:
                 self.port = int(ready[1])

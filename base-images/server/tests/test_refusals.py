@@ -6,11 +6,11 @@ import tempfile
 import unittest
 
 import support
-from support import HEADER, contract, write_model
+from support import HEADER, contract, field, hs, write_model
 
 
 class Refusals(unittest.TestCase):
-    def check(self, expected, traceback_has=None, environment=None, **model):
+    def check(self, expected, traceback_has=None, environment=None, runtime="serving-runtime-python", **model):
         """Each word of `expected` has to be in the last line. {model} stands for the model's folder."""
         with tempfile.TemporaryDirectory(prefix="lamina-model-") as folder:
             write_model(folder, **model)
@@ -20,7 +20,7 @@ class Refusals(unittest.TestCase):
             )
         self.assertEqual(ended.returncode, 1, ended.stderr)
         lines = ended.stderr.rstrip().splitlines()
-        self.assertTrue(lines[-1].startswith("serving-runtime-python: "), ended.stderr)
+        self.assertTrue(lines[-1].startswith(f"{runtime}: "), ended.stderr)
         for words in expected:
             self.assertIn(words.replace("{model}", folder), lines[-1])
         if traceback_has:
@@ -63,6 +63,24 @@ class Refusals(unittest.TestCase):
         self.check(["APP_PORT is 'http'", "0 to 65535"], environment={"APP_PORT": "http"})
         self.check(["APP_PORT is '70000'"], environment={"APP_PORT": "70000"})
         self.check(["PREDICT_THREADS is '0'"], environment={"PREDICT_THREADS": "0"})
+        self.check(["HTTP_PORT is 'on'", "0 to 65535 or `off`"], environment={"HTTP_PORT": "on"})
+        self.check(["LAMINA_CALLING is 'arrays'", "tensor_proto or numpy"], environment={"LAMINA_CALLING": "arrays"})
+        self.check(["LAMINA_CHECK is 'none'", "full or names"], environment={"LAMINA_CHECK": "none"})
+        self.check(["LAMINA_LOG is 'xml'", "text or json"], environment={"LAMINA_LOG": "xml"})
+
+    def test_a_backend_that_is_not_there(self):
+        for name, words in (("quantum", "no such backend"), ("../x", "the name of a backend")):
+            self.check([f"LAMINA_BACKEND is {name!r}", words], environment={"LAMINA_BACKEND": name}, runtime=f"serving-runtime-{name}")
+
+    def test_what_has_no_array_where_arrays_are_called_for(self):
+        encoded = contract(("infer", [field("x", hs.DT_VARIANT)], [field("y")]))
+        self.check(["signature 'infer' has DT_VARIANT in 'x'", "the way numpy"], environment={"LAMINA_CALLING": "numpy"}, encoded_contract=encoded)
+
+    def test_two_signatures_of_one_name(self):
+        self.check(["two signatures named 'infer'"], encoded_contract=contract(("infer", ["x"], ["y"]), ("infer", ["x"], ["y"])))
+
+    def test_a_contract_that_is_too_large(self):
+        self.check(["more than 1048576 bytes"], encoded_contract=bytes(2 << 20))
 
     def test_a_port_that_is_taken(self):
         with socket.socket(socket.AF_INET6 if socket.has_ipv6 else socket.AF_INET) as taken:

@@ -3,16 +3,14 @@
 import os
 import signal
 import subprocess
-import tempfile
 import threading
 import time
-import unittest
 
 import grpc
 from google.protobuf.wrappers_pb2 import Int32Value, StringValue
 
 import support
-from support import Server, contract, hs, request, tensor, write_model
+from support import Server, ServerCase, contract, hs, request, tensor, write_model
 
 FUNC_MAIN = support.HEADER + """
 import time
@@ -43,26 +41,10 @@ def slow(x):
 SIGNATURES = ["infer", "wrong", "nothing", "raises", "leaves", "chatty", "slow"]
 
 
-class ServerCase(unittest.TestCase):
-    def setUp(self):
-        folder = tempfile.TemporaryDirectory(prefix="lamina-model-")
-        self.addCleanup(folder.cleanup)
-        self.folder = folder.name
-
-    def assert_status(self, code, words, call):
-        with self.assertRaises(grpc.RpcError) as raised:
-            call()
-        self.assertEqual(raised.exception.code(), code, raised.exception.details())
-        for word in [words] if isinstance(words, str) else words:
-            self.assertIn(word, raised.exception.details())
-
-
 class Predict(ServerCase):
     @classmethod
     def setUpClass(cls):
-        folder = cls.enterClassContext(tempfile.TemporaryDirectory(prefix="lamina-model-"))
-        write_model(folder, FUNC_MAIN, contract(*((name, ["x"], ["y"]) for name in SIGNATURES)))
-        cls.server = cls.enterClassContext(Server(folder))
+        cls.server = cls.serve(FUNC_MAIN, contract(*((name, ["x"], ["y"]) for name in SIGNATURES)))
 
     def predict(self, asked, timeout=10):
         return self.server.predict(asked, timeout=timeout)

@@ -9,11 +9,17 @@ names them; tensors go in and out by their buffers; a request that TensorFlow re
 
 import logging
 import os
+import tempfile
 from dataclasses import dataclass
 from typing import Callable, Tuple
 
 # TensorFlow reads it when it is imported. What it says below the level of errors is about its own build.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+try:
+    tempfile.gettempdir()
+except FileNotFoundError:
+    # Nothing can be written in this container. TensorFlow asks for the name of such a folder when it is imported, and for the folder itself never.
+    tempfile.tempdir = "/tmp"
 
 import grpc  # noqa: E402
 import tensorflow as tf  # noqa: E402
