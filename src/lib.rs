@@ -148,6 +148,9 @@ pub mod contract {
     /// TensorFlow's saved_model.pb -> the operations in it.
     pub mod saved_model_operations;
 
+    /// TensorFlow's saved_model.pbtxt -> the operations in it.
+    pub mod saved_model_operations_text;
+
     /// The types of ONNX, and what a contract says of each.
     pub mod onnx_type;
 
@@ -262,6 +265,9 @@ pub mod model {
     /// A contract inside serving.yaml -> Contract.
     pub mod inline_contract;
 
+    /// `install-command`, as far as it is done.
+    pub mod install_command;
+
     /// `serving.yaml` of every era.
     pub mod definition;
 
@@ -270,6 +276,9 @@ pub mod model {
 
     /// The bytes of a pickle, front to back.
     pub mod pickle_tape;
+
+    /// How long an array in a pickle of joblib is.
+    pub mod pickle_array;
 
     /// Which names a pickle imports, without loading it.
     pub mod pickle;
@@ -312,6 +321,9 @@ pub mod model {
 
     /// Which requirements are for a target.
     pub mod marker;
+
+    /// `pylock.toml`.
+    pub mod pylock;
 
     /// Which wheels a model's requirements are.
     pub mod requirements_lock;
@@ -392,6 +404,9 @@ pub mod disk {
     /// The digests of a folder's files, remembered.
     pub mod digest_cache;
 
+    /// The type of a folder's model, remembered.
+    pub mod type_cache;
+
     /// What the files of a folder say of its fit, remembered.
     pub mod fit_cache;
 
@@ -431,8 +446,23 @@ pub mod disk {
     /// Using what is there, while what nobody needs is removed.
     pub mod store_use;
 
+    /// Where the members of a zip file lie.
+    pub mod zip_directory;
+
+    /// Wheels, and the layer that they make.
+    pub mod wheel;
+
+    /// A layer of packed files read once: its digests, and the proof of its members.
+    pub mod seal_packed;
+
+    /// Where wheels are on this machine.
+    pub mod wheel_cache;
+
     /// Real bytes into the store.
     pub mod store_blob;
+
+    /// Layers that are splices, into the store.
+    pub mod store_splice;
 
     /// Model files, trees and recipes into the store.
     pub mod store_content;
@@ -486,6 +516,9 @@ pub mod registry {
     /// What a registry said when it said no.
     pub mod answer;
 
+    /// Why no answer came.
+    pub mod trouble;
+
     /// What can go wrong with a registry.
     pub mod error;
 
@@ -506,6 +539,9 @@ pub mod registry {
 
     /// How far uploads are.
     pub mod journal;
+
+    /// What is known of a registry's ways.
+    pub mod profile;
 
     /// One request, one answer.
     pub mod wire;
@@ -543,8 +579,50 @@ pub mod registry {
     /// Blobs, mounted.
     pub mod mount;
 
+    /// An examination of a registry: the order of it.
+    pub mod doctor;
+
+    /// Why models cannot be pushed.
+    pub mod doctor_obstacle;
+
+    /// What it finds.
+    pub mod doctor_findings;
+
+    /// How it asks.
+    pub mod doctor_ask;
+
+    /// Who answers, and who we are.
+    pub mod doctor_reach;
+
+    /// What it pushes.
+    pub mod doctor_samples;
+
+    /// Blobs in one request.
+    pub mod doctor_uploads;
+
+    /// Blobs in chunks.
+    pub mod doctor_chunks;
+
+    /// How large requests may be.
+    pub mod doctor_sizes;
+
+    /// Blobs from elsewhere.
+    pub mod doctor_mounts;
+
+    /// Manifests and tags.
+    pub mod doctor_manifests;
+
+    /// What it wrote, deleted again.
+    pub mod doctor_cleanup;
+
     /// Where an image is read from, whatever holds it.
     pub mod source;
+
+    /// One layer to a registry: asked for, mounted, or sent.
+    pub mod send_layer;
+
+    /// Layers on their way to a registry before their image has a name.
+    pub mod ahead;
 
     /// The one verb that moves images.
     pub mod copy;
@@ -581,6 +659,27 @@ pub mod catalog {
 pub mod build {
     /// Finding the base.
     pub mod base;
+
+    /// The planned layers, sealed.
+    pub mod layers;
+
+    /// What a base says of its Python.
+    pub mod python_target;
+
+    /// Where this machine gets Python's packages.
+    pub mod index_settings;
+
+    /// What a resolver says when it finds nothing.
+    pub mod resolver_words;
+
+    /// Requirements -> the wheels that meet them.
+    pub mod resolver;
+
+    /// Wheels over HTTP.
+    pub mod wheel_fetch;
+
+    /// `requirements.txt` -> the layer of `/model/lib`.
+    pub mod requirements;
 
     /// From a model to a finished image, every stage in order.
     pub mod recipe;
@@ -698,11 +797,17 @@ pub mod cli {
     /// What can be typed.
     pub mod args;
 
+    /// What this machine has for installing Python's packages.
+    pub mod package_settings;
+
     /// What it means here.
     pub mod settings;
 
     /// How the program speaks.
     pub mod say;
+
+    /// Being told to stop.
+    pub mod stop;
 
     /// What `-o` names.
     pub mod output;
@@ -742,6 +847,15 @@ pub mod cli {
 
     /// `hs base`.
     pub mod base;
+
+    /// What a finding of a doctor means.
+    pub mod registry_words;
+
+    /// What it means for layers.
+    pub mod registry_upload_words;
+
+    /// `hs registry`.
+    pub mod registry;
 
     /// `hs base lock` and `hs base list`.
     pub mod base_lock;

@@ -120,6 +120,12 @@ pub async fn start(arguments: &ServeArguments, settings: &Settings) -> Result<Ru
         runtimes: settings.runtimes.clone(),
         shelf: shelf(arguments, address)?,
         epoch_s: settings.epoch_s,
+        installer: Some(settings.packages.clone().with_cache(settings.data_folder.join("wheels")).installer(
+            &arguments.wheels,
+            &settings.registries,
+            false,
+        )?),
+        catalog: catalog.clone(),
     };
     let mut tasks = Vec::new();
     for _ in 0..arguments.workers.max(1) {

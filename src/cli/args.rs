@@ -90,6 +90,9 @@ pub enum Command {
     /// Work with runtime bases.
     #[command(subcommand)]
     Base(BaseCommand),
+    /// Ask registries what they can.
+    #[command(subcommand)]
+    Registry(RegistryCommand),
     /// Print the completion script of a shell.
     Completions {
         /// Which shell.
@@ -126,6 +129,9 @@ pub struct ServeArguments {
     /// How many builds run at once.
     #[arg(long, default_value_t = 2, env = "HS_WORKERS", value_name = "N")]
     pub workers: usize,
+    /// A folder of Python wheels that models' requirements are installed from, before any index; may be given more than once.
+    #[arg(long, env = "HS_WHEELS", value_name = "DIR", value_delimiter = ':')]
+    pub wheels: Vec<PathBuf>,
 }
 
 /// What can be said about a model beside its folder.
@@ -227,6 +233,12 @@ pub struct BuildArguments {
     /// Read every file, also those that have not changed since the last build.
     #[arg(long)]
     pub no_cache: bool,
+    /// A folder of Python wheels that the requirements are installed from, before any index; may be given more than once.
+    #[arg(long, env = "HS_WHEELS", value_name = "DIR", value_delimiter = ':')]
+    pub wheels: Vec<PathBuf>,
+    /// Do not install the packages of requirements.txt.
+    #[arg(long)]
+    pub no_requirements: bool,
     /// Say what would be built and sent, and send nothing.
     #[arg(long)]
     pub dry_run: bool,
@@ -326,6 +338,30 @@ pub struct BaseImportArguments {
     /// Root file system tars, each a layer, in order; or one image (`oci:…`, `oci-archive:…`, a reference).
     #[arg(required = true)]
     pub sources: Vec<String>,
+}
+
+/// `hs registry …`.
+#[derive(Debug, Subcommand)]
+pub enum RegistryCommand {
+    /// Find out what it will be like to push models to a repository, before it hurts.
+    Doctor(DoctorArguments),
+}
+
+/// `hs registry doctor`.
+#[derive(Debug, Args)]
+pub struct DoctorArguments {
+    /// The repository that models will be pushed to, `host[:port]/repository`.
+    #[arg(value_name = "HOST/REPO")]
+    pub repository: String,
+    /// Write nothing: only what can be read is found out.
+    #[arg(long)]
+    pub read_only: bool,
+    /// The largest request body that is tried, in MiB; nothing is kept of it.
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u64).range(1..=65_536), conflicts_with = "read_only")]
+    pub body_mib: u64,
+    /// A repository of the same registry with images in it, to mount a layer from.
+    #[arg(long, value_name = "REPO", conflicts_with = "read_only")]
+    pub mount_from: Option<String>,
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use super::open::open_content;
 use super::settings::Settings;
 use crate::disk::fit_cache::{self, FitCache};
 use crate::model::fit::{self, AllowanceError, Finding, FitError, Policy};
-use crate::model::fit_judge;
+use crate::model::fit_judge::{self, Ground, Packages};
 use crate::model::fit_scan::Facts;
 use crate::model::intake::Model;
 use crate::model::runtime::Runtime;
@@ -41,6 +41,7 @@ pub async fn facts(model: &Model, folder: &Path, settings: &Settings, cache: Opt
 pub async fn judge(model: &Model, folder: &Path, policy: &Policy, settings: &Settings) -> Result<Result<Vec<String>, FitError>, JoinError> {
     let facts = facts(model, folder, settings, settings.fit_cache.clone()).await?;
     let (runtime, certain) = expected(model, settings).map_or((None, false), |(runtime, asked)| (Some(runtime), asked));
-    let findings = fit_judge::judge(&facts, &model.payload, runtime.as_ref(), certain);
+    let ground = Ground { runtime: runtime.as_ref(), certain, packages: Packages::of(model) };
+    let findings = fit_judge::judge(&facts, &model.payload, &ground);
     Ok(policy.pass(findings).map(|left| left.iter().map(Finding::to_string).chain(fit_judge::unseen(&facts)).collect()))
 }

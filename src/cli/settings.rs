@@ -15,6 +15,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::args::Global;
+use super::package_settings::PackageSettings;
 use crate::build::base::Places;
 use crate::build::collect::CollectSettings;
 use crate::disk::base_lock;
@@ -23,6 +24,7 @@ use crate::disk::digest_cache::DigestCache;
 use crate::disk::fit_cache::FitCache;
 use crate::disk::seal_cache::SealCache;
 use crate::disk::store::{Store, StoreError};
+use crate::disk::type_cache::TypeCache;
 use crate::fault::{Failure, Fault};
 use crate::model::fit::{self, AllowanceError, Policy};
 use crate::model::runtime::{Runtime, RuntimeList};
@@ -44,6 +46,8 @@ pub struct Settings {
     pub layer_cache: Option<SealCache>,
     /// What earlier uploads remember of files; `None` where there is no home.
     pub digest_cache: Option<DigestCache>,
+    /// What the files of earlier models told of their type; `None` where there is no home.
+    pub type_cache: Option<TypeCache>,
     /// What earlier commands remember of the fit of files; `None` where there is no home.
     pub fit_cache: Option<FitCache>,
     /// Which findings of a model's fit are let through.
@@ -58,6 +62,8 @@ pub struct Settings {
     pub limits: Limits,
     /// When the service removes what nothing needs.
     pub collect: CollectSettings,
+    /// What installs Python's packages.
+    pub packages: PackageSettings,
     /// The instant of everything in an image, seconds since the epoch.
     pub epoch_s: u64,
     /// Where the service is, as the environment says.
@@ -140,6 +146,7 @@ struct ConfigFile {
     fit: ConfigFit,
     limits: ConfigLimits,
     garbage: ConfigGarbage,
+    wheels_dirs: Vec<PathBuf>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -210,10 +217,14 @@ impl Settings {
             None => 0,
         };
         let cache = |name: &str| Some(home_folder("XDG_CACHE_HOME", ".cache")?.join("lamina").join(name));
+        let wheels = cache("wheels").unwrap_or_else(|| data_folder.join("wheels"));
+        let digests = cache("digests").map(DigestCache::new);
         Ok(Settings {
             data_folder,
+            packages: PackageSettings::find(&variable, wheels, digests.clone(), file.wheels_dirs),
             layer_cache: cache("layers").map(SealCache::new),
-            digest_cache: cache("digests").map(DigestCache::new),
+            digest_cache: digests,
+            type_cache: cache("types").map(TypeCache::new),
             fit_cache: cache("fit").map(FitCache::new),
             fit: Policy { strict: file.fit.strict, allow },
             registries: RegistrySettings { memory_folder: cache("registries"), ..registry_settings(file.registries, file.ca_files) },

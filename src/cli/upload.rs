@@ -172,8 +172,14 @@ fn what_goes(read: &ReadFolder) -> Tree {
     let mut keep: Vec<TreePath> = read.model.payload.nodes().map(|(path, _)| path.clone()).collect();
     let definition = definition::FILE_NAMES.into_iter().find(|name| read.tree.file(name).is_some());
     let source = read.model.contract.as_ref().map(|found| found.source.as_str());
+    let lock = read.model.required.as_ref().and_then(|required| Some(required.lock.as_ref()?.0.as_str()));
     keep.extend(
-        definition.into_iter().chain(source).filter(|name| read.tree.file(name).is_some()).filter_map(|name| TreePath::new(name).ok()),
+        definition
+            .into_iter()
+            .chain(source)
+            .chain(lock)
+            .filter(|name| read.tree.file(name).is_some())
+            .filter_map(|name| TreePath::new(name).ok()),
     );
     let mut tree = Tree::new();
     // The service reads the same rules, or it would leave out what they take in again.

@@ -1,8 +1,8 @@
 //! ONNX models → which operators they need of the program that runs them: operator sets and domains.
 //!
 //! `onnx.rs` reads what goes in and out; this asks whether a runtime knows what is in between. The versions stand in `opset_import`, the domains in the
-//! nodes; a domain whose functions the model brings along (`ModelProto.functions`) is nobody else's business. Graphs inside of nodes (branches and bodies)
-//! are not walked. Numbers of fields are those of `onnx.proto`.
+//! nodes, those of the graphs inside of nodes included; a domain whose functions the model brings along (`ModelProto.functions`) is nobody else's business.
+//! Numbers of fields are those of `onnx.proto`.
 //!
 //! What must stay true: weights and attributes are stepped over, and at most [`DOMAINS_MAX`] domains are kept.
 
@@ -32,16 +32,27 @@ pub struct Operators {
 pub fn read<R: Read + Seek>(source: R, size_bytes: u64) -> Result<Operators, WalkError> {
     let mut walker = Walker::new(source, size_bytes)?;
     let mut operators = Operators::default();
-    let mut own_domains = BTreeSet::new();
+    let (mut own_domains, mut nodes) = (BTreeSet::new(), Vec::new());
     let mut model = walker.whole();
     while let Some(found) = walker.next(&mut model)? {
         match found.number {
             1 => operators.ir_version = found.number()? as i64,
-            7 => graph(&mut walker, found.bytes()?, &mut operators.domains)?,
+            7 => nodes.push(Nodes { span: found.bytes()?, number: NODES_OF_GRAPH, depth: 0 }),
             8 => operator_set(&mut walker, found.bytes()?, &mut operators.sets)?,
-            25 => function(&mut walker, found.bytes()?, &mut own_domains, &mut operators.domains)?,
+            25 => {
+                let (domain, span) = function(&mut walker, found.bytes()?)?;
+                if own_domains.len() < DOMAINS_MAX {
+                    own_domains.insert(domain);
+                }
+                nodes.push(Nodes { span, number: NODES_OF_FUNCTION, depth: 0 });
+            }
             _ => {}
         }
+    }
+    match domains(&mut walker, nodes, &mut operators.domains) {
+        // What was seen of a graph that is too large to be walked to its end is true all the same.
+        Ok(()) | Err(WalkError::TooManyFields { .. } | WalkError::TooMuchText { .. }) => {}
+        Err(error) => return Err(error),
     }
     operators.domains.retain(|domain, _| !own_domains.contains(domain));
     Ok(operators)
@@ -66,20 +77,59 @@ fn operator_set<R: Read + Seek>(walker: &mut Walker<R>, mut span: Span, sets: &m
     Ok(())
 }
 
-fn graph<R: Read + Seek>(walker: &mut Walker<R>, mut span: Span, domains: &mut BTreeMap<String, String>) -> Result<(), WalkError> {
-    while let Some(found) = walker.next(&mut span)? {
-        if found.number == 1 {
-            node(walker, found.bytes()?, domains)?;
+/// A function's domain, and the function again: its nodes come before its domain.
+fn function<R: Read + Seek>(walker: &mut Walker<R>, span: Span) -> Result<(String, Span), WalkError> {
+    let (mut domain, mut left) = (String::new(), span.clone());
+    while let Some(found) = walker.next(&mut left)? {
+        if found.number == 10 {
+            domain = plain(walker.text(found.bytes()?)?);
+        }
+    }
+    Ok((domain, span))
+}
+
+/// The fields in which a graph and a function have their nodes.
+const NODES_OF_GRAPH: u64 = 1;
+const NODES_OF_FUNCTION: u64 = 7;
+
+/// Graphs in nodes in graphs: branches and bodies. Real models have two or three levels.
+const DEPTH_MAX: usize = 50;
+
+/// A graph or a function whose nodes are to be looked at.
+struct Nodes {
+    span: Span,
+    number: u64,
+    depth: usize,
+}
+
+/// The domains of the nodes, those of the graphs inside of nodes included.
+fn domains<R: Read + Seek>(walker: &mut Walker<R>, mut left: Vec<Nodes>, domains: &mut BTreeMap<String, String>) -> Result<(), WalkError> {
+    while let Some(Nodes { mut span, number, depth }) = left.pop() {
+        while let Some(found) = walker.next(&mut span)? {
+            if found.number == number {
+                let inner = node(walker, found.bytes()?, domains)?;
+                let inner = inner.into_iter().map(|span| Nodes { span, number: NODES_OF_GRAPH, depth: depth + 1 });
+                left.extend(inner.filter(|inner| inner.depth <= DEPTH_MAX));
+            }
         }
     }
     Ok(())
 }
 
-fn node<R: Read + Seek>(walker: &mut Walker<R>, mut span: Span, domains: &mut BTreeMap<String, String>) -> Result<(), WalkError> {
-    let (mut domain, mut operator) = (String::new(), None);
+/// Notes the domain of a node; gives the graphs in its attributes.
+fn node<R: Read + Seek>(walker: &mut Walker<R>, mut span: Span, domains: &mut BTreeMap<String, String>) -> Result<Vec<Span>, WalkError> {
+    let (mut domain, mut operator, mut graphs) = (String::new(), None, Vec::new());
     while let Some(found) = walker.next(&mut span)? {
         match found.number {
             4 => operator = Some(found.bytes()?),
+            5 => {
+                let mut attribute = found.bytes()?;
+                while let Some(found) = walker.next(&mut attribute)? {
+                    if matches!(found.number, 6 | 11) {
+                        graphs.push(found.bytes()?);
+                    }
+                }
+            }
             7 => domain = plain(walker.text(found.bytes()?)?),
             _ => {}
         }
@@ -89,28 +139,7 @@ fn node<R: Read + Seek>(walker: &mut Walker<R>, mut span: Span, domains: &mut BT
         let operator = operator.map_or(Ok(String::new()), |operator| walker.text(operator))?;
         domains.insert(domain, operator);
     }
-    Ok(())
-}
-
-fn function<R: Read + Seek>(
-    walker: &mut Walker<R>,
-    mut span: Span,
-    own: &mut BTreeSet<String>,
-    domains: &mut BTreeMap<String, String>,
-) -> Result<(), WalkError> {
-    while let Some(found) = walker.next(&mut span)? {
-        match found.number {
-            7 => node(walker, found.bytes()?, domains)?,
-            10 => {
-                let domain = plain(walker.text(found.bytes()?)?);
-                if own.len() < DOMAINS_MAX {
-                    own.insert(domain);
-                }
-            }
-            _ => {}
-        }
-    }
-    Ok(())
+    Ok(graphs)
 }
 
 #[cfg(test)]
@@ -132,6 +161,11 @@ mod tests {
         let function = field(25, &[field(1, b"Mine"), field(10, b"my.lib")].concat());
         let model = [vec![0x08, 9], field(7, &graph), set("ai.onnx", 18), set("com.acme", 1), set("my.lib", 1), function].concat();
         let found = read(Cursor::new(&model), model.len() as u64).unwrap();
+        // A branch is a graph in an attribute.
+        let branch = field(5, &field(6, &node("Deep", "com.deep")));
+        let inside = [vec![0x08, 9], field(7, &field(1, &[field(4, b"If"), branch].concat())), set("", 18)].concat();
+        let inside = read(Cursor::new(&inside), inside.len() as u64).unwrap();
+        assert_eq!(inside.domains, BTreeMap::from([("com.deep".to_owned(), "Deep".to_owned())]));
         assert_eq!(found.ir_version, 9);
         assert_eq!(found.sets.get(""), Some(&18));
         assert_eq!(found.domains, BTreeMap::from([("com.acme".to_owned(), "Fused".to_owned())]));

@@ -301,6 +301,10 @@ impl OpenFile {
 
     fn open(&self) -> Result<File, RenderError> {
         let mut file = open_file(&self.local, self.size_bytes)?;
+        if self.size_bytes - self.at > READ_BYTES as u64 {
+            // The system reads further ahead. Where it does not know how, nothing is lost.
+            let _ = rustix::fs::fadvise(&file, self.at, None, rustix::fs::Advice::Sequential);
+        }
         if self.at > 0 {
             file.seek(SeekFrom::Start(self.at)).map_err(|source| unreadable(&self.local.path, source))?;
         }

@@ -13,7 +13,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::render::{RenderError, at_most, check_file, open_file};
-use crate::oci::layer::LocalFile;
 use crate::oci::splice::{PieceSource, Splice};
 
 /// Reads a splice.
@@ -114,6 +113,7 @@ mod tests {
     use super::*;
     use crate::disk::render::{render_error, stamp};
     use crate::oci::digest::Digest;
+    use crate::oci::layer::LocalFile;
     use crate::oci::splice::SplicedFile;
 
     fn splice(path: &Path) -> Arc<Splice> {

@@ -49,8 +49,13 @@ pub fn choose(
     let implied = framework::implied(payload, &tags(given), open);
     let nothing_is_read = matches!(implied, Ok(None));
     let (contract, detected) = settle(found, implied, given, || framework::why_none(payload, open), warnings)?;
-    let foreign = || framework::recognised(payload, open).map(|(_, foreign)| foreign.model_type());
-    Ok((contract, if nothing_is_read { foreign() } else { detected }))
+    if !nothing_is_read {
+        return Ok((contract, detected));
+    }
+    // Files are opened for this: not where the type is said.
+    let is_said = given.model_type.is_some() || definition.model_type.is_some();
+    let foreign = if is_said { None } else { framework::recognised(payload, open) };
+    Ok((contract, foreign.map(|(_, foreign)| foreign.model_type())))
 }
 
 fn tags(given: &Given) -> Tags {

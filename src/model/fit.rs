@@ -182,12 +182,16 @@ pub enum FitError {
 /// How many findings a refusal names before the rest is counted.
 const SHOWN_MAX: usize = 10;
 
+/// What is wrong: one sentence, or a line for each.
 fn problems(findings: &[Finding]) -> String {
+    if let [only] = findings {
+        return only.problem();
+    }
     let mut lines: Vec<String> = findings.iter().take(SHOWN_MAX).map(Finding::problem).collect();
     if let Some(more) = findings.len().checked_sub(SHOWN_MAX).filter(|more| *more > 0) {
         lines.push(format!("{more} more"));
     }
-    lines.join("\n")
+    format!("\n  {}", lines.join("\n  "))
 }
 
 impl Failure for FitError {

@@ -9,7 +9,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::fit::{Check, Finding, Place, Severity};
-use super::fit_scan::{Facts, FileFacts, PythonFacts, Requirements};
+use super::fit_scan::{Facts, FileFacts, PythonFacts};
+use super::intake::Model;
 use super::python_code::FUNC_MAIN;
 use super::python_imports::Import;
 use super::python_standard::{self, Standing, Version};
@@ -18,6 +19,7 @@ use super::tree::Tree;
 use super::{python_distributions, tensorflow_operations};
 use crate::contract::onnx_operators::Operators;
 use crate::contract::saved_model_operations::Operations;
+use crate::contract::saved_model_text;
 
 /// Domains whose operators are in ONNX Runtime itself.
 const ONNX_DOMAINS: [&str; 8] = [
@@ -34,14 +36,48 @@ const ONNX_DOMAINS: [&str; 8] = [
 /// How many modules of a model's own are followed.
 const MODULES_MAX: usize = 1_000;
 
-/// All findings: what is true on any runtime, and what `runtime` lacks, where there is one. `certain`: it is that one, and no other.
-pub fn judge(facts: &Facts, payload: &Tree, runtime: Option<&Runtime>, certain: bool) -> Vec<Finding> {
+/// The packages that are installed beside a model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Packages {
+    /// None.
+    Nothing,
+    /// It is not known yet: they have still to be resolved.
+    Unknown,
+    /// All of these.
+    Exactly {
+        /// The file that requires them.
+        file: String,
+        /// Their names, normalised.
+        names: BTreeSet<String>,
+    },
+}
+
+impl Packages {
+    /// What is known of a model's packages before they are resolved.
+    pub fn of(model: &Model) -> Packages {
+        if model.required.is_some() { Packages::Unknown } else { Packages::Nothing }
+    }
+}
+
+/// What a model is held against.
+#[derive(Clone, Debug)]
+pub struct Ground<'a> {
+    /// The runtime of the list; `None`: there is none, or it is not known.
+    pub runtime: Option<&'a Runtime>,
+    /// Whether it is that one, and no other.
+    pub certain: bool,
+    /// What is installed beside the model.
+    pub packages: Packages,
+}
+
+/// All findings: what is true on any runtime, and what this one lacks.
+pub fn judge(facts: &Facts, payload: &Tree, ground: &Ground<'_>) -> Vec<Finding> {
     let mut findings: Vec<Finding> = facts.files.values().flat_map(|facts| facts.findings.clone()).collect();
-    let Some(runtime) = runtime else { return findings };
-    let judge = Judge { runtime, worst: if certain { Severity::Impossible } else { Severity::Warning } };
-    if let Some((path, operations)) =
-        facts.files.get_key_value("saved_model.pb").and_then(|(path, facts)| Some((path, facts.operations.as_ref()?)))
-    {
+    let Some(runtime) = ground.runtime else { return findings };
+    let judge = Judge { runtime, worst: if ground.certain { Severity::Impossible } else { Severity::Warning } };
+    // TensorFlow's loader takes the binary where there are both.
+    let saved_model = ["saved_model.pb", saved_model_text::FILE].iter().find_map(|name| facts.files.get_key_value(*name));
+    if let Some((path, operations)) = saved_model.and_then(|(path, facts)| Some((path, facts.operations.as_ref()?))) {
         findings.extend(judge.tensorflow(path, operations));
     }
     // A runtime serves the model in the root.
@@ -49,10 +85,12 @@ pub fn judge(facts: &Facts, payload: &Tree, runtime: Option<&Runtime>, certain: 
     for (path, operators) in in_root.filter_map(|(path, facts)| Some((path, facts.operators.as_ref()?))) {
         findings.extend(judge.onnx(path, operators));
     }
-    if let Some(python) = runtime.python()
+    // The Python of a runtime that serves a framework's own files is not the model's.
+    let runs_code = runtime.calling_convention.is_some() || runtime.tensorflow_version.is_none() && runtime.onnxruntime_version.is_none();
+    if let Some(python) = runtime.python().filter(|_| runs_code)
         && facts.files.contains_key(FUNC_MAIN)
     {
-        let code = Code { own: own_modules(payload), requirements: requirements(facts), python };
+        let code = Code { own: own_modules(payload), packages: &ground.packages, python };
         for (path, facts) in reached(facts, &code.own) {
             findings.extend(judge.code(path, facts, &code));
         }
@@ -71,9 +109,9 @@ struct Judge<'a> {
 }
 
 /// What a Python model's code can import.
-struct Code {
+struct Code<'a> {
     own: BTreeMap<String, Vec<String>>,
-    requirements: Option<Requirements>,
+    packages: &'a Packages,
     python: Version,
 }
 
@@ -129,7 +167,7 @@ impl Judge<'_> {
         findings
     }
 
-    fn code(&self, path: &str, facts: &PythonFacts, code: &Code) -> Vec<Finding> {
+    fn code(&self, path: &str, facts: &PythonFacts, code: &Code<'_>) -> Vec<Finding> {
         let name = self.runtime.full_name();
         let (major, minor) = code.python;
         let is_main = path == FUNC_MAIN;
@@ -149,12 +187,15 @@ impl Judge<'_> {
         findings
     }
 
-    fn import(&self, path: &str, import: &Import, code: &Code) -> Option<Finding> {
+    fn import(&self, path: &str, import: &Import, code: &Code<'_>) -> Option<Finding> {
         let module = shown(&import.module);
         let (major, minor) = code.python;
         let is_here = code.own.contains_key(&import.module) || self.runtime.python_modules.contains(&import.module);
-        let brought =
-            code.requirements.as_ref().is_some_and(|known| !known.readable || python_distributions::bring(&known.names, &import.module));
+        let brought = match code.packages {
+            Packages::Nothing => false,
+            Packages::Unknown => true,
+            Packages::Exactly { names, .. } => python_distributions::bring(names, &import.module),
+        };
         if is_here || brought {
             return None;
         }
@@ -175,15 +216,9 @@ impl Judge<'_> {
             Standing::Never if self.runtime.python_modules.is_empty() => return None,
             Standing::Never => {
                 let distribution = python_distributions::usual(&import.module);
-                let (lacks, remedy) = match &code.requirements {
-                    None => ("the runtime does not have", format!("add a `requirements.txt` with `{distribution}`")),
-                    Some(known) if known.locked => {
-                        ("neither `requirements.lock` nor the runtime has", format!("add `{distribution}` and lock anew"))
-                    }
-                    Some(_) => (
-                        "neither `requirements.txt` nor the runtime has",
-                        format!("add `{distribution}`, unless another package there brings it along"),
-                    ),
+                let (lacks, remedy) = match code.packages {
+                    Packages::Exactly { file, .. } => (format!("neither `{file}` nor the runtime has"), format!("add `{distribution}`")),
+                    _ => ("the runtime does not have".to_owned(), format!("add a `requirements.txt` with `{distribution}`")),
                 };
                 (format!("imports `{module}`, which {lacks}"), remedy, Severity::Warning)
             }
@@ -244,12 +279,6 @@ fn own_modules(payload: &Tree) -> BTreeMap<String, Vec<String>> {
         }
     }
     own
-}
-
-/// What the model's files of requirements name together; a lock says all.
-fn requirements(facts: &Facts) -> Option<Requirements> {
-    let of = |name: &str| facts.files.get(name).and_then(|facts| facts.requirements.clone());
-    of("requirements.lock").or_else(|| of("requirements.txt"))
 }
 
 /// The model's code: `src/func_main.py`, and what it imports of the payload.

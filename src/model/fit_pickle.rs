@@ -5,8 +5,7 @@
 //! connections, runs text as code, or reaches anything by its name. Also told: functions that were pickled as bytecode, which only the Python that wrote
 //! it can load.
 //!
-//! It proves nothing: the scan ends at the first array that joblib writes raw between the opcodes, and what is compressed as bzip2, xz or lz4 is not looked
-//! into. What must stay true: nothing is loaded, and what is read of one file is bounded.
+//! It proves nothing: what is compressed as bzip2, xz or lz4 is not looked into, and names can be put together at run time. What must stay true: nothing is loaded, and what is read of one file is bounded.
 
 use std::collections::BTreeSet;
 use std::io::{Cursor, Read, Seek, SeekFrom};
@@ -194,6 +193,10 @@ impl Found {
             for global in &scan.globals {
                 self.judge(global, inside);
             }
+            if scan.unresolved > 0 {
+                let what = format!("has {} imports whose names cannot be followed, which no pickler writes", scan.unresolved);
+                self.add(at, inside, &what, "let nothing load it unless you know who made it");
+            }
             at = scan.end_offset as u64 + 1;
             let mut next = [0; 2];
             let read = source.seek(SeekFrom::Start(at)).and_then(|_| source.read_exact(&mut next));
@@ -207,7 +210,7 @@ impl Found {
         let name = format!("{}.{}", global.module, global.name);
         let (problem, remedy) = if is_suspicious(global) {
             let problem = format!("imports `{}`, which is run when it is loaded, and which no model needs", shown(&name));
-            (problem, "find out where the file comes from before anything loads it, and save the model again from a source that you trust")
+            (problem, "let nothing load it unless you know who made it, and save the model again where it was trained")
         } else if BYTECODE.contains(&(global.module.as_str(), global.name.as_str())) {
             let problem =
                 format!("holds a function as bytecode (`{}`), which only the Python version that wrote it can load", shown(&name));
@@ -215,11 +218,17 @@ impl Found {
         } else {
             return;
         };
-        if self.findings.len() < FINDINGS_MAX && self.seen.insert((name, inside.to_owned())) {
+        if self.seen.insert((name, inside.to_owned())) {
+            self.add(global.offset as u64, inside, &problem, remedy);
+        }
+    }
+
+    fn add(&mut self, offset: u64, inside: &str, problem: &str, remedy: &str) {
+        if self.findings.len() < FINDINGS_MAX {
             self.findings.push(Finding {
                 check: Check::Pickle,
                 file: self.file.clone(),
-                place: Place::Byte(global.offset as u64),
+                place: Place::Byte(offset),
                 what: format!("{inside} {problem}").trim_start().to_owned(),
                 remedy: remedy.to_owned(),
                 severity: Severity::Warning,

@@ -6,7 +6,7 @@
 //!
 //! What must stay true: how much is read of a file does not grow with its weights. A file that cannot be read has no facts: the build itself says so.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io::{Read, Seek, SeekFrom};
 
 use serde::{Deserialize, Serialize};
@@ -18,10 +18,12 @@ use super::python_imports::{self, Import};
 use super::python_source::{self, PYTHON_BYTES_MAX, Parsed, SourceError};
 use super::python_standard::Version;
 use super::tree::Tree;
-use super::{fit_pickle, fit_secrets, requirements, requirements_lock};
+use super::{fit_pickle, fit_secrets};
 use crate::contract::keras_code;
 use crate::contract::onnx_operators::{self, Operators};
 use crate::contract::saved_model_operations::{self, Operations};
+use crate::contract::saved_model_operations_text;
+use crate::contract::saved_model_text;
 use crate::oci::layer::{Content, EntryKind};
 use crate::oci::path::TreePath;
 
@@ -52,9 +54,6 @@ pub struct FileFacts {
     /// Python code.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub python: Option<PythonFacts>,
-    /// The distributions that a file of requirements names.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub requirements: Option<Requirements>,
 }
 
 /// What a Python file needs.
@@ -66,17 +65,6 @@ pub struct PythonFacts {
     pub lacks: Vec<(u64, String)>,
     /// Why no Python 3 takes it: line and words.
     pub refused: Option<(u64, String)>,
-}
-
-/// What a file of requirements names.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Requirements {
-    /// The distributions, normalised.
-    pub names: BTreeSet<String>,
-    /// Whether these are all, the dependencies of dependencies included: a lock.
-    pub locked: bool,
-    /// Whether the file could be read; where not, it may name anything.
-    pub readable: bool,
 }
 
 /// What all files of a model say.
@@ -131,7 +119,7 @@ fn extension(path: &TreePath) -> String {
 /// Files that are the model itself: they are looked at however many others there are.
 fn is_model(path: &TreePath) -> bool {
     matches!(extension(path).as_str(), "onnx" | "h5" | "hdf5" | "keras" | "pkl" | "pt" | "pth" | "joblib")
-        || ["saved_model.pb", "src/func_main.py", requirements::FILE_NAME].contains(&path.as_str())
+        || ["saved_model.pb", saved_model_text::FILE, "src/func_main.py"].contains(&path.as_str())
 }
 
 /// Looks at one file.
@@ -142,6 +130,9 @@ pub fn look(look: &Look<'_>, python: Option<Version>, open: Open<'_>) -> FileFac
     match extension.as_str() {
         _ if look.path.file_name() == "saved_model.pb" => {
             return FileFacts { operations: saved_model_operations::read(reader, size_bytes).ok(), ..FileFacts::default() };
+        }
+        _ if look.path.file_name() == saved_model_text::FILE => {
+            return FileFacts { operations: saved_model_operations_text::read(reader, size_bytes).ok(), ..FileFacts::default() };
         }
         "onnx" => return FileFacts { operators: onnx_operators::read(reader, size_bytes).ok(), ..FileFacts::default() },
         "h5" | "hdf5" | "keras" => return FileFacts { findings: lambdas(path, reader, size_bytes), ..FileFacts::default() },
@@ -163,11 +154,8 @@ pub fn look(look: &Look<'_>, python: Option<Version>, open: Open<'_>) -> FileFac
 /// What a text says: none where the file is none.
 fn text_facts(path: &str, extension: &str, bytes: &[u8], python: Option<Version>) -> FileFacts {
     let mut facts = FileFacts { findings: fit_secrets::check(path, bytes), ..FileFacts::default() };
-    match path {
-        _ if extension == "py" && bytes.len() <= PYTHON_BYTES_MAX => facts.python = python_facts(path, bytes, python),
-        requirements::FILE_NAME => facts.requirements = Some(required(path, bytes)),
-        "requirements.lock" => facts.requirements = Some(locked(path, bytes)),
-        _ => {}
+    if extension == "py" && bytes.len() <= PYTHON_BYTES_MAX {
+        facts.python = python_facts(path, bytes, python);
     }
     facts
 }
@@ -222,24 +210,6 @@ fn python_facts(path: &str, bytes: &[u8], python: Option<Version>) -> Option<Pyt
     }
 }
 
-fn required(path: &str, bytes: &[u8]) -> Requirements {
-    match requirements::read(path, bytes) {
-        Ok(read) => {
-            Requirements { names: read.into_iter().map(|requirement| requirement.project).collect(), locked: false, readable: true }
-        }
-        Err(_) => Requirements::default(),
-    }
-}
-
-fn locked(path: &str, bytes: &[u8]) -> Requirements {
-    match requirements_lock::read(path, bytes) {
-        Ok(lock) => {
-            Requirements { names: lock.packages.into_iter().map(|package| package.project).collect(), locked: true, readable: true }
-        }
-        Err(_) => Requirements::default(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -274,22 +244,14 @@ mod tests {
             ("a.png", evil),
             ("src/a.py", b"import sklearn\n"),
             ("conf/x.toml", secret.as_bytes()),
-            ("requirements.txt", b"NumPy\n"),
             ("empty", b""),
         ];
         let facts = scan(&tree(&files), None, &open);
         let found: Vec<(&str, Vec<&str>)> =
             facts.files.iter().map(|(path, facts)| (path.as_str(), facts.findings.iter().map(|f| f.check.word()).collect())).collect();
-        let expected = [
-            ("conf/x.toml", vec!["secrets"]),
-            ("m.pkl", vec!["pickle"]),
-            ("requirements.txt", vec![]),
-            ("src/a.py", vec![]),
-            ("weights", vec!["pickle"]),
-        ];
+        let expected = [("conf/x.toml", vec!["secrets"]), ("m.pkl", vec!["pickle"]), ("src/a.py", vec![]), ("weights", vec!["pickle"])];
         assert_eq!(found, expected);
         assert_eq!(facts.files["src/a.py"].python.as_ref().unwrap().imports[0].module, "sklearn");
-        assert!(facts.files["requirements.txt"].requirements.as_ref().unwrap().names.contains("numpy"));
         assert_eq!(facts.unseen, 0);
     }
 

@@ -43,8 +43,8 @@ const TOKENS: &[(&str, usize, &str)] = &[
 
 /// Files that exist to hold passwords: the end of their path, a word that has to be in them, and what they are.
 const FILES: &[(&str, &str, &str)] = &[
-    (".netrc", "password", "passwords of `.netrc`"),
-    ("_netrc", "password", "passwords of `.netrc`"),
+    (".netrc", "password", "passwords for other machines"),
+    ("_netrc", "password", "passwords for other machines"),
     (".pypirc", "password", "the password of a package index"),
     (".git-credentials", "://", "the passwords of Git"),
     (".pgpass", ":", "passwords of PostgreSQL"),
@@ -63,8 +63,7 @@ const ADDRESSES: &[&str] = &["requirements.txt", "pip.conf", "pip.ini", "environ
 pub(super) fn check(path: &str, bytes: &[u8]) -> Vec<Finding> {
     let mut findings: Vec<Finding> = Vec::new();
     let mut add = |place: Place, what: &str| {
-        let remedy =
-            "take it out of the file, or name the file in `.hsignore`; whoever has seen an image with it has the secret, so revoke it";
+        let remedy = "take it out, or leave the file out with `.hsignore`; if an image with it was ever pushed, revoke it";
         if findings.len() < FINDINGS_MAX {
             findings.push(Finding {
                 check: Check::Secrets,
@@ -83,9 +82,11 @@ pub(super) fn check(path: &str, bytes: &[u8]) -> Vec<Finding> {
         return findings;
     }
     let is_service_account = || contains(bytes, b"\"service_account\"") && contains(bytes, b"\"private_key\"");
+    let mut offset = 0;
     for (index, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
-        let place = Place::Line(index as u64 + 1);
-        if is_private_key(line) {
+        let (place, rest) = (Place::Line(index as u64 + 1), &bytes[offset..]);
+        offset += line.len() + 1;
+        if begins_private_key(rest) {
             add(place, if is_service_account() { "the private key of a Google service account" } else { "a private key" });
         } else if let Some(what) = token(line) {
             add(place, what);
@@ -100,13 +101,32 @@ fn contains(bytes: &[u8], word: &[u8]) -> bool {
     bytes.windows(word.len()).any(|window| window == word)
 }
 
-fn is_private_key(line: &[u8]) -> bool {
-    let Some(begin) = position(line, b"-----BEGIN ") else {
-        return line.starts_with(b"PuTTY-User-Key-File-");
-    };
+/// Whether a private key begins in the first line of `rest`: the armour's first line, and something of the key behind it. The line alone stands in code that
+/// looks for keys.
+fn begins_private_key(rest: &[u8]) -> bool {
+    const ENDS: [&[u8]; 2] = [b"PRIVATE KEY-----", b"PRIVATE KEY BLOCK-----"];
+    const LABEL_BYTES_MAX: usize = 60;
+    const KEY_BYTES_MIN: usize = 16;
+    let line = rest.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    if line.starts_with(b"PuTTY-User-Key-File-") {
+        return true;
+    }
     // `PRIVATE KEY`, `RSA PRIVATE KEY`, `OPENSSH PRIVATE KEY`, `PGP PRIVATE KEY BLOCK`.
-    let label = &line[begin..line.len().min(begin + 60)];
-    contains(label, b"PRIVATE KEY-----") || contains(label, b"PRIVATE KEY BLOCK-----")
+    let Some(begin) = position(line, b"-----BEGIN ") else { return false };
+    let label = &line[begin..line.len().min(begin + LABEL_BYTES_MAX)];
+    let Some(end) = ENDS.iter().find_map(|end| Some(begin + position(label, end)? + end.len())) else { return false };
+    // In JSON and in strings the line's end is written out.
+    let mut key = &rest[end..];
+    while let Some(after) = key
+        .strip_prefix(b"\\n")
+        .or_else(|| key.strip_prefix(b"\\r"))
+        .or_else(|| key.strip_prefix(b"\n"))
+        .or_else(|| key.strip_prefix(b"\r"))
+    {
+        key = after;
+    }
+    let is_base64 = |byte: &u8| byte.is_ascii_alphanumeric() || b"+/=".contains(byte);
+    key.starts_with(b"Proc-Type:") || key.starts_with(b"Version:") || key.iter().take_while(|byte| is_base64(byte)).count() >= KEY_BYTES_MIN
 }
 
 fn position(bytes: &[u8], part: &[u8]) -> Option<usize> {
@@ -164,7 +184,7 @@ mod tests {
         // Put together here, so that this file has none.
         let token = format!("{}{}", "ghp_", "a1B2".repeat(9));
         let aws = format!("{}{}", "AKIA", "Q7RTZ2K4L6MN8PVW");
-        let text = format!("x = 1\nTOKEN = '{token}'\nkey={aws}\n-----BEGIN OPENSSH {}-----\n", "PRIVATE KEY");
+        let text = format!("x = 1\nTOKEN = '{token}'\nkey={aws}\n-----BEGIN OPENSSH {}-----\nb3BlbnNzaC1rZXktdjEAAAAA\n", "PRIVATE KEY");
         let said = found("src/config.py", &text);
         assert_eq!(said.len(), 3, "{said:?}");
         assert!(said[0].starts_with("`src/config.py` line 2 has a GitHub token, which everybody"), "{said:?}");
@@ -180,7 +200,10 @@ mod tests {
         assert!(
             found("requirements.txt", "--index-url https://ci:s3cret@index/simple\n")[0].contains("line 1 has an address with a password")
         );
-        let account = format!("{{\"type\": \"service_account\",\n \"private_key\": \"-----BEGIN {}-----\\n\"}}", "PRIVATE KEY");
+        let account = format!(
+            "{{\"type\": \"service_account\",\n \"private_key\": \"-----BEGIN {}-----\\nMIIEvgIBADANBgkqhkiG9w0BAQ\\n\"}}",
+            "PRIVATE KEY"
+        );
         assert!(found("sa.json", &account)[0].contains("line 2 has the private key of a Google service account"));
     }
 
@@ -190,6 +213,7 @@ mod tests {
             "AKIAIOSFODNN7EXAMPLE",
             "ghp_xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
             "hf_hub_download(repo_id='x')",
+            concat!("if text.startswith('-----BEGIN ", "PRIVATE KEY-----'): pass"),
             "-----BEGIN CERTIFICATE-----",
             "-----BEGIN PUBLIC KEY-----",
             "the_AKIAQ7RTZ2K4L6MN8PVW9",

@@ -15,6 +15,8 @@ use super::framework::{FrameworkError, Open};
 use super::keras_ways;
 use super::name::{ModelName, NameError};
 use super::python_code::{CodeError, FUNC_MAIN};
+use super::requirements::{self, Required, RequirementsError};
+use super::requirements_lock;
 use super::tree::Tree;
 use crate::contract::contract::Contract;
 use crate::fault::{Failure, Fault};
@@ -55,6 +57,8 @@ pub struct Model {
     pub description: Option<String>,
     /// What is shipped.
     pub payload: Tree,
+    /// The packages that it needs.
+    pub required: Option<Required>,
     /// What goes in and what comes out, with the model's name set.
     pub contract: Option<FoundContract>,
     /// What had to be said.
@@ -144,6 +148,15 @@ pub enum IntakeError {
     /// The code of a Python model does not keep its contract.
     #[error("the model's code does not keep its contract")]
     Code(#[from] CodeError),
+    /// The requirements, or their lock, are not taken.
+    #[error(transparent)]
+    Requirements(#[from] RequirementsError),
+    /// `install-command` names a file that is not there.
+    #[error("`{file}` in `install-command` is not among the model's files")]
+    MissingRequirements {
+        /// Which.
+        file: String,
+    },
     /// There is no contract.
     #[error("no contract was found")]
     NoContract {
@@ -167,6 +180,7 @@ impl Failure for IntakeError {
             IntakeError::Framework(error) => error.fault(),
             IntakeError::Definition(error) => error.fault(),
             IntakeError::ContractFile(error) => error.fault(),
+            IntakeError::Requirements(error) => error.fault(),
             _ => Fault::Invalid,
         }
     }
@@ -177,6 +191,7 @@ impl Failure for IntakeError {
             IntakeError::Name(error) => error.remedy(),
             IntakeError::Framework(error) => error.remedy(),
             IntakeError::Code(error) => error.remedy(),
+            IntakeError::Requirements(error) => error.remedy(),
             IntakeError::NoName => Some("name it with `--name`, or with `name` in serving.yaml".to_owned()),
             IntakeError::MissingPayload { .. } => Some("correct the entry in serving.yaml; names are relative to its folder".to_owned()),
             IntakeError::Empty => Some("run the command in the model's folder".to_owned()),
@@ -198,7 +213,7 @@ pub fn intake(tree: &Tree, given: &Given, open: Open<'_>) -> Result<Model, Intak
     let name = [&given.name, &definition.name, &given.fallback_name].into_iter().flatten().next().ok_or(IntakeError::NoName)?;
     let name = ModelName::new(name)?;
     let mut warnings = definition.warnings.clone();
-    let payload = choose_payload(tree, definition.payload.as_deref())?;
+    let payload = choose_payload(tree, definition.payload.as_deref())?.without(requirements_lock::FILE_NAME);
     if payload.is_empty() {
         return Err(IntakeError::Empty);
     }
@@ -214,10 +229,10 @@ pub fn intake(tree: &Tree, given: &Given, open: Open<'_>) -> Result<Model, Intak
         warnings.extend(keras_without_code(&payload, said_type.or(detected.as_deref()), found));
     }
     let model_type = said_type.map(str::to_owned).or(detected);
-    if payload.file("requirements.txt").is_some() {
-        warnings.push(
-            "`requirements.txt` is shipped, but its packages are not installed into the image: the runtime must have them".to_owned(),
-        );
+    let required = required(tree, &payload, &definition, open)?;
+    if let Some(required) = required.as_ref().filter(|_| is_python) {
+        // What is refused is refused before anything is sent or numbered.
+        requirements::read(&required.file, &required.bytes)?;
     }
     Ok(Model {
         name,
@@ -225,6 +240,7 @@ pub fn intake(tree: &Tree, given: &Given, open: Open<'_>) -> Result<Model, Intak
         runtime: given.runtime.clone().or(definition.runtime),
         description: given.description.clone().or(definition.description),
         payload,
+        required,
         contract,
         warnings,
     })
@@ -236,6 +252,23 @@ fn keras_without_code(payload: &Tree, model_type: Option<&str>, found: &FoundCon
     let is_keras = |path: &TreePath| [".h5", ".hdf5", ".keras"].iter().any(|end| path.as_str().ends_with(end));
     let file = payload.files().map(|(path, _)| path).find(|path| is_keras(path))?;
     Some(keras_ways::ways(file.as_str(), model_type, &found.contract))
+}
+
+/// The requirements among what is shipped, and their lock, which is not.
+fn required(tree: &Tree, payload: &Tree, definition: &Definition, open: Open<'_>) -> Result<Option<Required>, IntakeError> {
+    let file = definition.requirements.as_ref().map_or(requirements::FILE_NAME, TreePath::as_str);
+    let Some((size_bytes, content)) = payload.file(file) else {
+        let missing = || IntakeError::MissingRequirements { file: file.to_owned() };
+        return if definition.requirements.is_some() { Err(missing()) } else { Ok(None) };
+    };
+    let bytes = read_small(file, size_bytes, content, requirements::REQUIREMENTS_BYTES_MAX, open)?;
+    let mut lock = None;
+    for name in [requirements_lock::FILE_NAME, "pylock.toml"] {
+        if let Some((size_bytes, content)) = tree.file(name).filter(|_| lock.is_none()) {
+            lock = Some((name.to_owned(), read_small(name, size_bytes, content, requirements_lock::LOCK_BYTES_MAX, open)?));
+        }
+    }
+    Ok(Some(Required { file: file.to_owned(), bytes, lock }))
 }
 
 /// The definition in the root of the folder; an empty one where there is none.

@@ -22,9 +22,9 @@ pub fn ways(file: &str, model_type: &str, contract: &Contract) -> String {
     let version = model_type.strip_prefix("keras:").unwrap_or_default();
     let era = era(version);
     let file = shown(file);
+    // The Keras inside of TensorFlow 2 reads what Keras 2 wrote, and the Pythons of our runtimes have no older TensorFlow.
     let (load, requirement) = match era {
-        Era::Session => ("import keras", "`keras` and `tensorflow` as it was trained with"),
-        Era::TensorFlow2 => ("from tensorflow import keras", "`tensorflow<2.16`"),
+        Era::Session | Era::TensorFlow2 => ("from tensorflow import keras", "`tensorflow<2.16`"),
         Era::Three => ("import keras", "`keras>=3` and `tensorflow`"),
     };
     let infer = contract.signatures.first().map_or_else(|| "def infer(x):".to_owned(), python_call::definition);

@@ -17,6 +17,8 @@ use std::io::Read;
 use std::io::Seek;
 use std::ops::Range;
 
+use super::pickle_array::ArrayState;
+use super::pickle_array::Behind;
 use super::pickle_tape::Tape;
 use super::pickle_tape::TapeEnd;
 
@@ -49,7 +51,7 @@ pub enum End {
     Cut,
     /// At a byte that is no opcode, or at an argument that is none: this is no pickle, or not one alone.
     NoOpcode,
-    /// At the raw elements of an array, which joblib writes between the opcodes.
+    /// At the raw elements of an array, which joblib writes between the opcodes, and of which it is not known how many there are.
     RawArray,
     /// At [`OPCODES_MAX`] or [`GLOBALS_MAX`], or where as much has been read as may be.
     Limit,
@@ -120,17 +122,25 @@ enum Argument {
     Line(bool),
 }
 
+/// What was memorised, by its number; what is no text is there without a place.
+type Memo = BTreeMap<u64, Option<Range<u64>>>;
+
+/// Pickles of arrays of objects inside each other; real ones have one.
+const PICKLES_DEEP_MAX: usize = 16;
+
 struct Scanner<R> {
     tape: Tape<R>,
     opcode_offset: usize,
     /// Where the two values on top of the stack lie, the last first, when they are texts.
     top: [Option<Range<u64>>; 2],
-    /// What was memorised, by its number; what is no text is there without a place.
-    memo: BTreeMap<u64, Option<Range<u64>>>,
+    memo: Memo,
     globals: Vec<Global>,
     unresolved: usize,
     /// Joblib's stand-in for an array has been imported; after its state come raw bytes.
     arrays: bool,
+    array: ArrayState,
+    /// What was memorised in the pickles around this one.
+    outer: Vec<(Memo, ArrayState)>,
     previous: u8,
 }
 
@@ -153,6 +163,8 @@ impl<R: Read + Seek> Scanner<R> {
             globals: Vec::new(),
             unresolved: 0,
             arrays: false,
+            array: ArrayState::default(),
+            outer: Vec::new(),
             previous: 0,
         }
     }
@@ -160,7 +172,8 @@ impl<R: Read + Seek> Scanner<R> {
     fn step(&mut self) -> Result<(), End> {
         let opcode = self.tape.number(1)? as u8;
         match opcode {
-            b'.' => return Err(End::Stop),
+            // The pickle inside of one ends, and the one around it goes on with its own memo.
+            b'.' => (self.memo, self.array) = self.outer.pop().ok_or(End::Stop)?,
             b'c' | b'i' => {
                 let (module, name) = (self.tape.line()?, self.tape.line()?);
                 self.import(Some(module), Some(name));
@@ -188,12 +201,20 @@ impl<R: Read + Seek> Scanner<R> {
                     b'g' => self.line_number()?,
                     _ => self.tape.number(if opcode == b'h' { 1 } else { 4 })?,
                 };
-                self.push(self.memo.get(&number).cloned().flatten());
+                let text = self.memo.get(&number).cloned().flatten();
+                match &text {
+                    Some(text) => self.hear_text(text.clone()),
+                    None => self.array.taken(number),
+                }
+                self.push(text);
             }
             b'2' => self.push(self.top[0].clone()),
             // A state of names, given to joblib's stand-in.
-            b'b' if self.arrays && matches!(self.previous, b'u' | b's') => return Err(End::RawArray),
+            b'b' if self.arrays && matches!(self.previous, b'u' | b's') => self.pass_array()?,
             _ => self.argument(opcode)?,
+        }
+        if opcode == b'R' {
+            self.array.called();
         }
         // What memorises a value leaves it where it is.
         if !matches!(opcode, 0x94 | b'q' | b'r' | b'p') {
@@ -228,20 +249,65 @@ impl<R: Read + Seek> Scanner<R> {
         let text = match argument {
             Argument::None => None,
             Argument::Fixed(size_bytes) => {
-                self.tape.skip(size_bytes)?;
+                let number = self.tape.skip(size_bytes)?;
+                self.hear_number(opcode, number);
                 None
             }
-            Argument::Counted(length_bytes, text) => {
+            Argument::Counted(length_bytes, is_text) => {
                 let length = self.tape.number(length_bytes)?;
-                Some(self.tape.skip(length)?).filter(|_| text)
+                let value = self.tape.skip(length)?;
+                self.hear_number(opcode, value.clone());
+                Some(value).filter(|_| is_text)
             }
             Argument::Line(text) => {
                 let line = self.tape.line()?;
+                self.hear_number(opcode, line.clone());
                 Some(if opcode == b'S' { self.tape.within_quotes(line) } else { line }).filter(|_| text)
             }
         };
+        if let Some(text) = &text {
+            self.hear_text(text.clone());
+        }
         // A value that is no text hides what is below it as well as one that is: two are followed, and STACK_GLOBAL takes two.
         self.push(text);
+        Ok(())
+    }
+
+    /// What the state of an array may be made of: short texts.
+    fn hear_text(&mut self, text: Range<u64>) {
+        const TEXT_BYTES_MAX: u64 = 32;
+        if text.end - text.start <= TEXT_BYTES_MAX {
+            self.array.text(&self.tape.peek(&text).unwrap_or_default());
+        }
+    }
+
+    /// And whole numbers: `K`, `M`, `J`, the long ones, and those of protocol 0, which are a line (`I3`, `L3L`).
+    fn hear_number(&mut self, opcode: u8, bytes: Range<u64>) {
+        const NUMBER_BYTES_MAX: u64 = 20;
+        if self.arrays && matches!(opcode, b'K' | b'M' | b'J' | b'I' | b'L' | 0x8a) && bytes.end - bytes.start <= NUMBER_BYTES_MAX {
+            let bytes = self.tape.peek(&bytes).unwrap_or_default();
+            if matches!(opcode, b'I' | b'L') {
+                let digits = String::from_utf8_lossy(&bytes);
+                digits.trim_end_matches('L').parse().into_iter().for_each(|number| self.array.number(number));
+                return;
+            }
+            self.array.number(bytes.iter().rev().fold(0_u64, |number, byte| number.wrapping_shl(8) | u64::from(*byte)));
+        }
+    }
+
+    /// Goes past the elements of an array, or into the pickle that they are.
+    fn pass_array(&mut self) -> Result<(), End> {
+        match self.array.set() {
+            Behind::Opcode => {}
+            Behind::Unknown => return Err(End::RawArray),
+            Behind::Pickle if self.outer.len() == PICKLES_DEEP_MAX => return Err(End::Limit),
+            Behind::Pickle => self.outer.push((std::mem::take(&mut self.memo), std::mem::take(&mut self.array))),
+            Behind::Elements { size_bytes, padded } => {
+                let padding_bytes = if padded { self.tape.number(1)? } else { 0 };
+                self.tape.skip(padding_bytes)?;
+                self.tape.skip(size_bytes)?;
+            }
+        }
         Ok(())
     }
 
@@ -253,6 +319,7 @@ impl<R: Read + Seek> Scanner<R> {
     fn memorise(&mut self, number: u64) {
         let top = self.top[0].clone();
         self.memo.insert(number, top);
+        self.array.memorised(number);
     }
 
     fn import(&mut self, module: Option<Range<u64>>, name: Option<Range<u64>>) {

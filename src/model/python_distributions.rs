@@ -1,8 +1,7 @@
-//! Which distribution on a package index brings which module, where the names differ; and what well-known distributions bring along.
+//! Which distribution on a package index brings which module, where the names differ.
 //!
 //! An import names a module, a `requirements.txt` a distribution. For most the two are one; for those that are not, users do not know either, which is why
-//! "No module named 'sklearn'" is asked about so often. What a distribution depends on is only known when it is resolved: the few that are here
-//! (scikit-learn brings SciPy) keep the check quiet where everybody relies on them.
+//! "No module named 'sklearn'" is asked about so often. What a distribution depends on is the resolver's to say, not this file's.
 
 use std::collections::BTreeSet;
 
@@ -50,32 +49,6 @@ const BROUGHT_BY: &[(&str, &[&str])] = &[
     ("zmq", &["pyzmq"]),
 ];
 
-/// What a distribution brings along, as modules.
-const BRINGS: &[(&str, &[&str])] = &[
-    ("catboost", &["numpy", "pandas", "scipy", "six", "matplotlib"]),
-    ("gensim", &["numpy", "scipy"]),
-    ("imbalanced-learn", &["numpy", "scipy", "sklearn", "joblib"]),
-    ("keras", &["numpy", "h5py"]),
-    ("lightgbm", &["numpy", "scipy"]),
-    ("matplotlib", &["numpy", "PIL", "dateutil"]),
-    ("mlflow", &["numpy", "pandas", "scipy", "sklearn", "yaml", "requests"]),
-    ("onnxruntime", &["numpy", "google"]),
-    ("pandas", &["numpy", "dateutil", "pytz", "six"]),
-    ("scikit-image", &["numpy", "scipy", "PIL"]),
-    ("scikit-learn", &["numpy", "scipy", "joblib", "threadpoolctl"]),
-    ("scipy", &["numpy"]),
-    ("seaborn", &["numpy", "pandas", "matplotlib"]),
-    ("sentence-transformers", &["torch", "transformers", "numpy", "scipy", "sklearn", "huggingface_hub", "tqdm"]),
-    ("spacy", &["numpy", "requests", "tqdm"]),
-    ("statsmodels", &["numpy", "scipy", "pandas", "patsy"]),
-    ("tensorflow", &["numpy", "h5py", "keras", "google", "absl", "six", "requests", "grpc", "tensorboard"]),
-    ("tensorflow-cpu", &["numpy", "h5py", "keras", "google", "absl", "six", "requests", "grpc", "tensorboard"]),
-    ("torchvision", &["torch", "numpy", "PIL"]),
-    ("transformers", &["numpy", "yaml", "requests", "tqdm", "huggingface_hub", "tokenizers", "regex"]),
-    ("umap-learn", &["numpy", "scipy", "sklearn", "numba"]),
-    ("xgboost", &["numpy", "scipy"]),
-];
-
 /// The distribution to name in a `requirements.txt` for a module.
 pub fn usual(module: &str) -> String {
     brought_by(module).map_or_else(|| normalised(module), |names| names[0].to_owned())
@@ -89,10 +62,9 @@ fn brought_by(module: &str) -> Option<&'static [&'static str]> {
 pub fn bring(distributions: &BTreeSet<String>, module: &str) -> bool {
     let own = normalised(module);
     let named = brought_by(module).unwrap_or_default().iter().any(|name| distributions.contains(*name));
-    let along = || BRINGS.iter().any(|(name, modules)| distributions.contains(*name) && modules.contains(&module));
     // `google.cloud.storage` is `google-cloud-storage`, and `azure`, `ruamel` and others are shared in the same way.
     let shared = || distributions.iter().any(|name| name.strip_prefix(&own).is_some_and(|rest| rest.starts_with('-')));
-    named || distributions.contains(&own) || along() || shared()
+    named || distributions.contains(&own) || shared()
 }
 
 #[cfg(test)]
@@ -102,7 +74,7 @@ mod tests {
     #[test]
     fn modules_are_found_under_the_names_of_their_distributions() {
         let has = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
-        assert!(bring(&has(&["scikit-learn"]), "sklearn") && bring(&has(&["scikit-learn"]), "scipy"));
+        assert!(bring(&has(&["scikit-learn"]), "sklearn") && !bring(&has(&["scikit-learn"]), "scipy"));
         assert!(bring(&has(&["opencv-python"]), "cv2") && bring(&has(&["category-encoders"]), "category_encoders"));
         assert!(bring(&has(&["google-cloud-bigquery"]), "google") && !bring(&has(&["numpy"]), "pandas"));
         assert_eq!(

@@ -16,6 +16,17 @@ pub const REQUIREMENTS_BYTES_MAX: u64 = 1 << 20;
 /// The file's usual name.
 pub const FILE_NAME: &str = "requirements.txt";
 
+/// What a model requires, as it came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Required {
+    /// The file with the requirements.
+    pub file: String,
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    /// The lock beside it: its name and its bytes.
+    pub lock: Option<(String, Vec<u8>)>,
+}
+
 /// One requirement.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Requirement {

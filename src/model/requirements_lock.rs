@@ -9,9 +9,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use serde::Deserialize;
-
 use super::marker::{self, MarkerError};
+use super::pylock;
 use super::python_package::{WheelName, is_name, normalised};
 use super::requirements::logical_lines;
 use super::wheel_target::Target;
@@ -21,7 +20,7 @@ use crate::oci::digest::Digest;
 /// The file's name in a model's folder.
 pub const FILE_NAME: &str = "requirements.lock";
 /// The largest lock that is read.
-pub const LOCK_BYTES_MAX: u64 = 16 << 20;
+pub const LOCK_BYTES_MAX: u64 = 1 << 20;
 /// The most packages.
 const PACKAGES_MAX: usize = 10_000;
 
@@ -148,65 +147,16 @@ impl Failure for LockError {
 /// What to do where a package has no wheel.
 pub const NO_WHEEL_REMEDY: &str = "require a version that has one, or build the wheel (`pip wheel`) and name its folder with `--wheels`";
 
-#[derive(Deserialize)]
-struct PyLock {
-    #[serde(rename = "lock-version")]
-    lock_version: String,
-    #[serde(default)]
-    packages: Vec<PyLockPackage>,
-}
-
-#[derive(Deserialize)]
-struct PyLockPackage {
-    name: String,
-    version: Option<String>,
-    marker: Option<String>,
-    #[serde(default)]
-    wheels: Vec<PyLockWheel>,
-}
-
-#[derive(Deserialize)]
-struct PyLockWheel {
-    name: Option<String>,
-    url: Option<String>,
-    path: Option<String>,
-    #[serde(default)]
-    hashes: BTreeMap<String, String>,
-}
-
 /// Reads a lock of either form; `file` is its name for errors.
 pub fn read(file: &str, bytes: &[u8]) -> Result<Lock, LockError> {
     let text = std::str::from_utf8(bytes).map_err(|_| LockError::NotText(file.to_owned()))?;
     let is_toml = text.lines().any(|line| line.trim_start().starts_with("lock-version"));
-    let mut lock = if is_toml { read_toml(file, text)? } else { read_lines(file, text)? };
+    let mut lock = if is_toml { pylock::read(file, text)? } else { read_lines(file, text)? };
     if lock.packages.len() > PACKAGES_MAX {
         return Err(LockError::Toml { file: file.to_owned(), reason: format!("it has more than {PACKAGES_MAX} packages") });
     }
     lock.packages.sort_by(|a, b| (&a.project, &a.version, &a.marker).cmp(&(&b.project, &b.version, &b.marker)));
     Ok(lock)
-}
-
-fn read_toml(file: &str, text: &str) -> Result<Lock, LockError> {
-    let refuse = |reason: String| LockError::Toml { file: file.to_owned(), reason };
-    let read: PyLock = basic_toml::from_str(&dates_as_text(text)).map_err(|error| refuse(error.to_string()))?;
-    if !read.lock_version.starts_with("1.") {
-        return Err(refuse(format!("its version is {}, not 1", read.lock_version.escape_debug())));
-    }
-    let package = |package: PyLockPackage| {
-        let project =
-            checked_name(&package.name).ok_or_else(|| refuse(format!("`{}` is not a package's name", package.name.escape_debug())))?;
-        let wheel = |wheel: PyLockWheel| {
-            let hash = wheel.hashes.get("sha256").ok_or_else(|| refuse(format!("a wheel of `{project}` has no SHA-256")))?;
-            let digest = format!("sha256:{hash}").parse().map_err(|_| refuse(format!("a hash of `{project}` is not a SHA-256")))?;
-            let (address, path) = (wheel.url.map(|url| without_secrets(&url)), wheel.path);
-            let file_name = wheel.name.or_else(|| last_of(address.as_deref().or(path.as_deref())?));
-            Ok(LockedWheel { digest, file_name, url: address })
-        };
-        let wheels = package.wheels.into_iter().map(wheel).collect::<Result<_, LockError>>()?;
-        let version = package.version.ok_or_else(|| refuse(format!("`{project}` has no version: it comes from sources")))?;
-        Ok(LockedPackage { project, version, marker: package.marker, wheels })
-    };
-    Ok(Lock { packages: read.packages.into_iter().map(package).collect::<Result<_, _>>()?, ..Lock::default() })
 }
 
 fn read_lines(file: &str, text: &str) -> Result<Lock, LockError> {
@@ -220,8 +170,7 @@ fn read_lines(file: &str, text: &str) -> Result<Lock, LockError> {
         } else if let Some((digest, place)) = comment.strip_prefix(WHEEL).and_then(|wheel| wheel.split_once(' '))
             && let Ok(digest) = digest.parse()
         {
-            let url = place.contains("://").then(|| without_secrets(place));
-            wheels.insert(digest, LockedWheel { digest, file_name: last_of(place), url });
+            wheels.insert(digest, LockedWheel::at(digest, place));
         }
     }
     for (line, text) in logical_lines(text) {
@@ -277,7 +226,7 @@ impl Lock {
         for package in &self.packages {
             let marker = package.marker.as_ref().map(|marker| format!(" ; {marker}")).unwrap_or_default();
             let _ = write!(out, "{}=={}{marker}", package.project, package.version);
-            package.wheels.iter().for_each(|wheel| drop(write!(out, " \\\n    --hash={}", wheel.digest)));
+            out.extend(package.wheels.iter().map(|wheel| format!(" \\\n    --hash={}", wheel.digest)));
             out.push('\n');
             for wheel in &package.wheels {
                 if let Some(place) = wheel.url.as_ref().or(wheel.file_name.as_ref()) {
@@ -333,6 +282,14 @@ impl Lock {
     }
 }
 
+impl LockedWheel {
+    /// A wheel at an address. Of one on this machine, or one that is signed for a while, only the name is kept: it says nothing to another machine or day.
+    pub fn at(digest: Digest, address: &str) -> LockedWheel {
+        let lasts = ["https://", "http://"].iter().any(|scheme| address.starts_with(scheme)) && !address.contains('?');
+        LockedWheel { digest, file_name: last_of(address), url: lasts.then(|| without_secrets(address)) }
+    }
+}
+
 impl LockedPackage {
     /// The best wheel for a target among those whose names are known.
     pub fn choose(&self, target: &Target) -> Result<ChosenWheel, LockError> {
@@ -350,37 +307,7 @@ impl LockedPackage {
     }
 }
 
-/// TOML's dates as texts: the parser knows none, and when a wheel was uploaded says nothing here.
-fn dates_as_text(text: &str) -> String {
-    let (mut out, mut rest, mut quote) = (String::with_capacity(text.len()), text, None);
-    let is_date = |text: &str| {
-        text.len() > 9
-            && text.bytes().take(10).enumerate().all(|(at, byte)| if matches!(at, 4 | 7) { byte == b'-' } else { byte.is_ascii_digit() })
-    };
-    while let Some(first) = rest.chars().next() {
-        let mut length = first.len_utf8();
-        match (quote, first) {
-            (Some('"'), '\\') => length += rest[1..].chars().next().map_or(0, char::len_utf8),
-            (Some(open), close) if open == close => quote = None,
-            (None, '"' | '\'') => quote = Some(first),
-            (None, '#') => length = rest.find('\n').unwrap_or(rest.len()),
-            (None, '0'..='9') if is_date(rest) => {
-                let end = rest
-                    .find(|letter: char| !(letter.is_ascii_alphanumeric() || matches!(letter, '-' | ':' | '.' | '+')))
-                    .unwrap_or(rest.len());
-                let _ = write!(out, "\"{}\"", &rest[..end]);
-                rest = &rest[end..];
-                continue;
-            }
-            _ => {}
-        }
-        out.push_str(&rest[..length]);
-        rest = &rest[length..];
-    }
-    out
-}
-
-fn checked_name(name: &str) -> Option<String> {
+pub(super) fn checked_name(name: &str) -> Option<String> {
     is_name(name).then(|| normalised(name))
 }
 

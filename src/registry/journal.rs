@@ -162,8 +162,8 @@ fn append(file: &mut File, line: &Line) -> io::Result<()> {
     file.sync_data()
 }
 
-#[expect(clippy::disallowed_methods, reason = "how old a session is; nothing of an image follows from it")]
-fn now_s() -> u64 {
+#[expect(clippy::disallowed_methods, reason = "how old a session is, or what was learnt; nothing of an image follows from it")]
+pub(super) fn now_s() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 

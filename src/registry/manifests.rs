@@ -182,7 +182,7 @@ impl Endpoint {
 }
 
 /// What we take, in both families.
-fn accept() -> HeaderMap {
+pub(super) fn accept() -> HeaderMap {
     let mut headers = HeaderMap::new();
     for media_type in media::ACCEPTED {
         headers.append(ACCEPT, HeaderValue::from_static(media_type));

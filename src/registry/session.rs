@@ -9,6 +9,7 @@ use reqwest::header::{CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderName, Header
 use reqwest::{Method, StatusCode};
 use url::Url;
 
+use super::address::origin_text;
 use super::client::{Answered, Call, Endpoint};
 use super::error::{Action, Operation, RegistryError};
 use super::wire::Payload;
@@ -58,6 +59,11 @@ impl Session {
             chunk_bytes_min: number(&CHUNK_MIN).or(before.map(|before| before.chunk_bytes_min)).unwrap_or(0),
             chunk_bytes_max: number(&CHUNK_MAX).filter(|most| *most > 0).or(before.and_then(|before| before.chunk_bytes_max)),
         })
+    }
+
+    /// Where the upload goes, where that is not the registry's own address.
+    pub(super) fn elsewhere(&self, endpoint: &Endpoint) -> Option<String> {
+        (!endpoint.host.wire.address.owns(&self.url)).then(|| origin_text(&self.url))
     }
 
     /// The URL that ends the upload.

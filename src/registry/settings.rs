@@ -58,6 +58,12 @@ pub struct HostSettings {
     pub username: Option<String>,
     /// The password that belongs to `username`.
     pub password: Option<Secret>,
+    /// The size of a chunk, where a blob has to be pushed in chunks; wins over what is known of the host.
+    pub chunk_bytes: Option<u64>,
+    /// The largest request body that is sent to this host; larger blobs go in chunks. Wins over what is known of the host.
+    pub body_bytes_max: Option<u64>,
+    /// Whether blobs are mounted from other repositories; wins over what is known of the host.
+    pub mounts: Option<bool>,
 }
 
 /// Everything that [`super::client::Registries`] is made from.

@@ -16,10 +16,11 @@ use std::time::Duration;
 use reqwest::StatusCode;
 
 use super::client::{Endpoint, Repository};
-use super::error::{Action, Operation, RegistryError, Trouble};
+use super::error::{Action, Operation, RegistryError};
 use super::journal::Page;
 use super::retry::Tries;
 use super::session::Session;
+use super::trouble::Trouble;
 use super::wire::{BodyStream, Payload};
 use crate::fault::Failure;
 use crate::oci::digest::Digest;
@@ -97,13 +98,18 @@ impl Repository {
             furthest_bytes: 0,
             body_bytes: 0,
             in_chunks: false,
-            chunks_refused: false,
+            chunks_refused: endpoint.host.profile.chunks == Some(false),
+            bodies_refused: false,
+            sent_chunk: false,
             range_refused_at: None,
             digest_refused: false,
             tries: endpoint.host.tries(),
             sent_bytes: AtomicU64::new(0),
         };
         let result = upload.run().await;
+        if result.is_ok() {
+            upload.remember_ways();
+        }
         let Upload { session, spare, mut page, sent_bytes, .. } = upload;
         let unused = match &result {
             Ok(()) => [spare, None],
@@ -145,6 +151,10 @@ struct Upload<'a> {
     body_bytes: u64,
     in_chunks: bool,
     chunks_refused: bool,
+    /// Whether a body was too large.
+    bodies_refused: bool,
+    /// Whether the last request carried a chunk.
+    sent_chunk: bool,
     /// The offset at which a chunk was last refused.
     range_refused_at: Option<u64>,
     digest_refused: bool,
@@ -226,6 +236,7 @@ impl Upload<'_> {
     /// Sends a part of the blob in one request.
     async fn send(&mut self, range: Range<u64>, part: Part, session: &Session) -> Result<(), RegistryError> {
         self.body_bytes = range.end - range.start;
+        self.sent_chunk = matches!(part, Part::Chunk);
         let Upload { listener, source, sent_bytes, size_bytes, .. } = &*self;
         let before_bytes = sent_bytes.load(Ordering::Relaxed);
         let open = || source(range.clone());
@@ -310,10 +321,18 @@ impl Upload<'_> {
             }
             // A registry that does not do chunks, or none as large as ours (GHCR takes 4 MiB): all in one, then.
             StatusCode::RANGE_NOT_SATISFIABLE | StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED | StatusCode::BAD_REQUEST
-                if (self.in_chunks || self.has_bytes > 0) && !answer.has_code("DIGEST_INVALID") =>
+                if (self.in_chunks || self.has_bytes > 0 || self.sent_chunk) && !answer.has_code("DIGEST_INVALID") =>
             {
+                // Neither the whole nor its parts.
+                if self.chunks_refused && self.bodies_refused {
+                    return Next::GiveUp;
+                }
                 self.chunks_refused = true;
                 self.in_chunks = false;
+                // It may be the profile alone that wants chunks here, and be wrong.
+                if !self.bodies_refused {
+                    self.endpoint.host.lift_profiled_limit();
+                }
                 self.tries.pause(error).map_or(Next::GiveUp, Next::BeginAgain)
             }
             StatusCode::NOT_FOUND if self.session.is_some() && !answer.has_code("NAME_UNKNOWN") => {
@@ -340,7 +359,29 @@ impl Upload<'_> {
         }
         self.endpoint.host.body_bytes_max.fetch_min(smaller_bytes, Ordering::Relaxed);
         self.in_chunks = true;
+        self.bodies_refused = true;
         Next::BeginAgain(Duration::ZERO)
+    }
+
+    /// Keeps for later pushes what this one was refused before it found its way.
+    fn remember_ways(&self) {
+        let host = &self.endpoint.host;
+        let limit_bytes = host.body_bytes_max.load(Ordering::Relaxed);
+        let lifted = host.profile.body_bytes_max.is_some_and(|known_bytes| limit_bytes > known_bytes);
+        let refused = self.chunks_refused && host.profile.chunks != Some(false);
+        if !(self.bodies_refused || refused || lifted) {
+            return;
+        }
+        host.profiles.correct(|profile| {
+            if self.bodies_refused {
+                profile.body_bytes_max = Some(limit_bytes);
+            } else if lifted {
+                profile.body_bytes_max = None;
+            }
+            if self.chunks_refused {
+                profile.chunks = Some(false);
+            }
+        });
     }
 
     /// Asks the registry what it has after a failure; true where that is the whole blob.

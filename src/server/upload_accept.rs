@@ -20,7 +20,7 @@ use crate::contract::gate::{self, Gate, GateError};
 use crate::disk::ignore_rules::Selected;
 use crate::fault::{Failure, Fault};
 use crate::model::fit::{Finding, Policy};
-use crate::model::fit_judge;
+use crate::model::fit_judge::{self, Ground, Packages};
 use crate::model::fit_scan;
 use crate::model::framework::ReadSeek;
 use crate::model::intake::{self, Given, Model};
@@ -86,7 +86,7 @@ pub async fn accept(service: &Service, form: Form, given: Given, accepted: Accep
             log.push(NewLine::info(format!("left out by rule: {}", shown(&left_out))));
         }
         log.extend(accepted.notes);
-        Ok((row::new_version(&model, tree_digest, accepted.metadata, &policy.allow, log)?, staging))
+        Ok((row::new_version(&model, tree_digest, accepted.metadata, &policy, log)?, staging))
     });
     // While the staging folder is there nothing that the upload put into the store, or found there, is collected.
     let (new, staging) = keeping.await.map_err(UploadError::Stopped)??;
@@ -118,10 +118,11 @@ async fn check_fit(service: &Service, model: &Model, policy: &Policy) -> Result<
         }
         None => (None, false),
     };
-    let payload = model.payload.clone();
+    let (payload, packages) = (model.payload.clone(), Packages::of(model));
     let looking = tokio::task::spawn_blocking(move || {
         let facts = fit_scan::scan(&payload, runtime.as_ref().and_then(Runtime::python), &open);
-        (fit_judge::judge(&facts, &payload, runtime.as_ref(), certain), fit_judge::unseen(&facts))
+        let ground = Ground { runtime: runtime.as_ref(), certain, packages };
+        (fit_judge::judge(&facts, &payload, &ground), fit_judge::unseen(&facts))
     });
     let (findings, unseen) = looking.await.map_err(UploadError::Stopped)?;
     Ok(policy.pass(findings)?.iter().map(Finding::to_string).chain(unseen).collect())

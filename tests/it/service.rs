@@ -55,6 +55,8 @@ impl Running {
             runtimes: RuntimeList::default(),
             shelf: Shelf::Embedded { host: address.clone() },
             epoch_s: 0,
+            installer: None,
+            catalog: catalog.clone(),
         };
         let answering = app::serve(listener, service.clone(), axum::Router::new());
         let mut tasks = vec![tokio::spawn(async move { answering.await.unwrap() })];

@@ -67,7 +67,11 @@ fn answered(kept: &Kept, repository: &str, id: &str, status: StatusCode) -> Resp
     };
     let has = kept.uploads.get(id).map_or(0, Vec::len) + if kept.faults.lying_ranges { 1_000_000 } else { 0 };
     let range = format!("0-{}", has.saturating_sub(1));
-    Response::builder().status(status).header(LOCATION, location).header(RANGE, range).body(Body::empty()).unwrap()
+    let mut response = Response::builder().status(status).header(LOCATION, location).header(RANGE, range);
+    if let Some(least) = kept.faults.chunk_bytes_min {
+        response = response.header("oci-chunk-min-length", least);
+    }
+    response.body(Body::empty()).unwrap()
 }
 
 async fn chunk(shared: &Shared, repository: &str, id: &str, request: Request) -> Response {
@@ -118,6 +122,13 @@ async fn body_of(shared: &Shared, id: &str, first: usize, request: Request) -> R
 async fn commit(shared: &Shared, repository: &str, id: &str, digest: String, request: Request) -> Response {
     let begun = shared.lock().unwrap().uploads.get(id).map_or(0, Vec::len);
     let Ok(bytes) = body_of(shared, id, begun, request).await else { return refuse(400, "BLOB_UPLOAD_INVALID") };
+    let held = || {
+        let kept = shared.lock().unwrap();
+        kept.faults.commits_held_after.is_some_and(|most| kept.blobs.len() >= most)
+    };
+    while held() {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
     let delay = shared.lock().unwrap().faults.commit_delay;
     tokio::time::sleep(delay).await;
     let mut kept = shared.lock().unwrap();
@@ -127,7 +138,7 @@ async fn commit(shared: &Shared, repository: &str, id: &str, digest: String, req
         kept.faults.lost_commits -= 1;
         upload.clear();
     }
-    if Digest::of(&upload).to_string() != digest {
+    if Digest::of(&upload).to_string() != digest && !kept.faults.unchecked {
         return refuse(400, "DIGEST_INVALID");
     }
     kept.blobs.insert((repository.to_owned(), digest), upload.into());
