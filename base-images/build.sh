@@ -84,11 +84,13 @@ read_arguments() {
         shift
     done
     folder=$bases/${runtime%%:*}/${runtime#*:}
+    # Another recipe's lock, where that is made of the same files.
+    lock_of=$runtime
     release='' python_minor='' description='' packages=() wheels=() without=() leave_out=() environment=()
     # shellcheck source=/dev/null
     . "$folder/recipe"
     architecture=$(dpkg --print-architecture)
-    lock=$folder/$architecture.lock
+    lock=$bases/${lock_of/:/\/}/$architecture.lock
 }
 
 make_runtime() {

@@ -57,7 +57,7 @@ write_lock() {
         say "asking for the newest wheels"
         pip_download --dest "$work/newest" "${wheels[@]}" >&2 || unavailable "pip finds no wheels for the recipe; its reasons are above"
     fi
-    python3 "$bases/assemble/locked.py" write "$runtime" "$architecture" "$answer" "$work/newest" "${without[@]}" >"$work/lock"
+    python3 "$bases/assemble/locked.py" write "$lock_of" "$architecture" "$answer" "$work/newest" "${without[@]}" >"$work/lock"
     mv "$work/lock" "$1"
 }
 
