@@ -149,7 +149,7 @@ fn slow_tensorflow_model_that_needs_an_unknown_operation_stops_with_one_sentence
     assert_ne!(changed, text);
     fs::write(folder.join("saved_model.pbtxt"), changed).unwrap();
     tool("cp", &["-r", source.join("variables").to_str().unwrap(), folder.to_str().unwrap()]);
-    let said = site.last_words(&site.build(&folder, "unknown_operation", &["--allow", "saved-model:saved_model.pbtxt"]));
+    let said = site.last_words(&site.build(&folder, "unknown_operation", &["--allow", "operations:saved_model.pbtxt"]));
     assert!(said.starts_with("serving-runtime-tensorflow: the model, saved by TensorFlow "), "{said}");
     assert!(said.contains("TensorFlow 2.21.0 of this image does not have: OperationOfSomebodyElse"), "{said}");
 }

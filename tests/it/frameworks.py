@@ -44,6 +44,7 @@ def plain(array):
 
 def of_tensorflow():
     import tensorflow as tf
+    from tensorflow.core.framework.tensor_pb2 import TensorProto
     from tensorflow.python.saved_model import loader_impl
 
     # TensorFlow's own messages have the same bytes.
@@ -51,7 +52,7 @@ def of_tensorflow():
         return hs.TensorProto.FromString(tf.make_tensor_proto(array).SerializeToString())
 
     def array(tensor):
-        return tf.make_ndarray(tf.compat.v1.TensorProto.FromString(tensor.SerializeToString()))
+        return tf.make_ndarray(TensorProto.FromString(tensor.SerializeToString()))
 
     for graph in loader_impl.parse_saved_model(model).meta_graphs:
         loaded = tf.saved_model.load(model, tags=list(graph.meta_info_def.tags))
