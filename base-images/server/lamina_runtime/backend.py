@@ -21,8 +21,8 @@ import grpc
 from lamina_runtime.contract import Field
 from lamina_runtime.settings import Refused
 
-# gRPC carries the message in a header, and whole headers above 8 KiB are dropped by common proxies.
-MESSAGE_CHARACTERS_MAX = 2000
+# gRPC carries the message in a header, percent-encoded, and whole headers above 8 KiB are dropped by clients and proxies.
+MESSAGE_BYTES_MAX = 4000
 
 
 class Failure(Exception):
@@ -31,7 +31,18 @@ class Failure(Exception):
     def __init__(self, code: grpc.StatusCode, message: str):
         super().__init__(message)
         self.code = code
-        self.message = message[:MESSAGE_CHARACTERS_MAX]
+        self.message = _for_a_header(message)
+
+
+def _for_a_header(text):
+    size_bytes = 0
+    for position, character in enumerate(text):
+        size_bytes += 1 if " " <= character <= "~" and character != "%" else 3 * len(character.encode("utf-8", "replace"))
+        if size_bytes > MESSAGE_BYTES_MAX:
+            text = text[:position]
+            break
+    # Halves of surrogate pairs, which file names have, cannot travel.
+    return text.encode("utf-8", "replace").decode()
 
 
 class Stopped(BaseException):

@@ -24,6 +24,8 @@ def from_bare(bare):
     elements = [{name: from_bare(part) for name, part in element.subtensors.items()} for element in bare.map_val]
     bare.ClearField("tensor_shape")
     bare.ClearField("map_val")
+    # What neither knows, and what only the other one knows.
+    bare.DiscardUnknownFields()
     # All other fields have the same numbers and types: by their bytes, and not value by value.
     tensor = hs.TensorProto.FromString(bare.SerializeToString())
     if shape is not None:
@@ -43,6 +45,7 @@ def to_bare(tensor):
     elements = [{name: to_bare(part) for name, part in element.subtensors.items()} for element in tensor.map_val]
     for field in ("tensor_shape", "map_val", "version_number", "variant_val"):
         tensor.ClearField(field)
+    tensor.DiscardUnknownFields()
     bare = tensor_pb2.Tensor.FromString(tensor.SerializeToString())
     if has_shape:
         bare.tensor_shape.SetInParent()

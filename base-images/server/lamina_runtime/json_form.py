@@ -8,12 +8,12 @@ here, and is what src/contract/tensor.rs writes.
 import base64
 import json
 import math
-import re
 
 import numpy as np
 
 import hydro_serving_grpc as hs
-from lamina_runtime import tensors
+from hydro_serving_grpc.monitoring.data_profile_types_pb2 import DataProfileType
+from lamina_runtime import dtypes, tensors
 from lamina_runtime.tensors import TensorError
 
 # The brackets, braces and commas of a document: each stands for objects of a hundred bytes or so in memory. Twice what a picture of 1024 by 1024 in three
@@ -100,11 +100,8 @@ def _text(value):
 
 def of_contract(contract):
     """The contract, as `hs contract show --output json` has its signatures."""
-    from hydro_serving_grpc.monitoring.data_profile_types_pb2 import DataProfileType
-    from lamina_runtime import dtypes
-
     # Both spellings of 12 are in the enumeration; the right one is printed.
-    profiles = {number: name for name, number in DataProfileType.items() if not re.fullmatch("ORIDNAL", name)}
+    profiles = {number: name for name, number in DataProfileType.items() if name != "ORIDNAL"}
 
     def field(declared):
         if declared.unknown_rank:

@@ -12,7 +12,6 @@ import numpy as np
 
 import hydro_serving_grpc as hs
 from lamina_runtime import dtypes, tensors
-from lamina_runtime.tensors import TensorError
 
 _NUMBERS_BY_NAME = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
 

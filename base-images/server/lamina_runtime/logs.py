@@ -12,7 +12,8 @@ import time
 
 def set_up(settings):
     # Lines appear when they are written: what a function printed before it crashed the process is what its author needs.
-    sys.stdout.reconfigure(line_buffering=True)
+    # Text that cannot be written (halves of surrogate pairs, in file names) is written somehow.
+    sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(JsonLines() if settings.form == "json" else logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(handlers=[handler], level=settings.level)

@@ -33,12 +33,15 @@ def leaves(x):
 def chatty(x):
     raise ValueError("m" * 100000)
 
+def emoji(x):
+    raise ValueError(chr(0xDC80) + chr(0x1F4A9) * 10000)
+
 def slow(x):
     time.sleep(x.double_val[0])
     return hs.PredictResponse(outputs={"y": x})
 """
 
-SIGNATURES = ["infer", "wrong", "nothing", "raises", "leaves", "chatty", "slow"]
+SIGNATURES = ["infer", "wrong", "nothing", "raises", "leaves", "chatty", "emoji", "slow"]
 
 
 class Predict(ServerCase):
@@ -80,6 +83,8 @@ class Predict(ServerCase):
 
     def test_a_long_exception_still_arrives(self):
         self.assert_status(grpc.StatusCode.UNKNOWN, "chatty failed: ValueError: mmm", lambda: self.predict(request("chatty", x=tensor(1))))
+
+        self.assert_status(grpc.StatusCode.UNKNOWN, "emoji failed: ValueError: ?\U0001F4A9", lambda: self.predict(request("emoji", x=tensor(1))))
 
     def test_messages_may_be_large(self):
         large = hs.TensorProto(dtype=hs.DT_DOUBLE, tensor_content=bytes(64 * 1024 * 1024))
@@ -150,6 +155,28 @@ class Health(ServerCase):
             ["protoc", "-I", support.PROTO, "--encode", f"grpc.health.v1.{message}", "grpc/health/v1/health.proto"],
             input=text.encode(), stdout=subprocess.PIPE, check=True,
         ).stdout
+
+
+class GivenUp(ServerCase):
+    def test_what_waits_when_its_caller_goes_is_never_begun(self):
+        write_model(self.folder, support.HEADER + """
+import time
+def infer(x):
+    print("began", x.double_val[0])
+    time.sleep(x.double_val[0])
+    return hs.PredictResponse(outputs={"y": x})
+""")
+        with Server(self.folder, PREDICT_THREADS="1") as server:
+            first = server.predict.future(request(x=tensor(1.0)), timeout=20)
+            time.sleep(0.3)
+            second = server.predict.future(request(x=tensor(0.25)), timeout=20)
+            time.sleep(0.2)
+            second.cancel()
+            first.result()
+            self.assertEqual(list(server.predict(request(x=tensor(0.5)), timeout=20).outputs["y"].double_val), [0.5])
+            server.stop()
+            self.assertIn("began 1.0", server.log)
+            self.assertNotIn("began 0.25", server.log)
 
 
 class Stopping(ServerCase):

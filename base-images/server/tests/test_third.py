@@ -68,6 +68,13 @@ class Third(ServerCase):
         self.assertTrue(answer.HasField("tensor_shape"))
         self.assertEqual(dict(answer.map_val[0].subtensors), parts)
 
+    def test_what_is_not_of_3_x_is_left_out(self):
+        # Field 15, of the seed era's variants, and one that nobody knows, with bytes that are no message.
+        sent = tensor_pb2.Tensor.FromString(bare([], double_val=[4]).SerializeToString() + b"\x7a\x02\xff\xff" + b"\xa2\x06\x01\xff")
+        write_model(self.folder)
+        with Server(self.folder) as server:
+            self.assertEqual(self.ask(server, x=sent)["y"], bare([], double_val=[4]))
+
     def test_a_dtype_that_3_x_does_not_have(self):
         func_main = support.HEADER + "def infer(x):\n    return hs.PredictResponse(outputs={'y': hs.TensorProto(dtype=hs.DT_BFLOAT16, half_val=[1])})\n"
         write_model(self.folder, func_main, contract(("infer", ["x"], [field("y", hs.DT_BFLOAT16)])))
