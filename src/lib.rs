@@ -456,6 +456,9 @@ pub mod registry {
     /// Blobs, mounted.
     pub mod mount;
 
+    /// Blobs that a registry says it has, and has not.
+    pub mod doubt;
+
     /// Where an image is read from, whatever holds it.
     pub mod source;
 

@@ -21,6 +21,7 @@ use url::Url;
 use super::address::{Address, AddressError};
 use super::client_certificate::ClientCertificate;
 use super::credentials::CredentialSources;
+use super::doubt::Doubts;
 use super::error::{Action, Operation, RegistryError};
 use super::journal::Journal;
 use super::known_blobs::KnownBlobs;
@@ -99,6 +100,8 @@ pub(super) struct Host {
     pub(super) known_blobs: KnownBlobs,
     /// How far uploads to it are.
     pub(super) journal: Journal,
+    /// What of its word is not believed.
+    pub(super) doubts: Doubts,
     warnings: Warnings,
     /// Held while an index of referrers is read and written.
     pub(super) referrers_lock: tokio::sync::Mutex<()>,
@@ -185,6 +188,7 @@ impl Registries {
             chunk_bytes: settings.chunk_bytes,
             known_blobs: KnownBlobs::new(registry, settings.memory_folder.as_deref()),
             journal: Journal::new(registry, settings.memory_folder.as_deref()),
+            doubts: Doubts::default(),
             warnings: Warnings::default(),
             referrers_lock: tokio::sync::Mutex::default(),
             body_bytes_max: AtomicU64::new(

@@ -50,6 +50,9 @@ impl Repository {
     /// confirm is forgotten. Of the sessions that it opens instead one is kept, to be gone on with, and the others are given up.
     pub async fn mount_from_any(&self, digest: Digest, size_bytes: u64, source: Option<&str>) -> Result<Mount, RegistryError> {
         let endpoint = &self.origin;
+        if endpoint.host.doubts.has(&endpoint.repository, digest) {
+            return Ok(Mount::NotPossible);
+        }
         let known_blobs = &endpoint.host.known_blobs;
         let mut candidates: Vec<String> = source.map(str::to_owned).into_iter().collect();
         candidates.extend(known_blobs.repositories(digest).into_iter().filter(|known| Some(known.as_str()) != source));
@@ -84,8 +87,9 @@ impl Repository {
         Ok(opened.map_or(Mount::NotPossible, Mount::Session))
     }
 
-    /// Remembers that this repository has a blob, for other repositories to mount it from.
+    /// Remembers that this repository has a blob, for other repositories to mount it from. An upload of it that an earlier process has left is over.
     pub fn remember_blob(&self, digest: Digest, size_bytes: u64) {
+        self.origin.host.journal.forget(&self.origin.repository, digest, size_bytes);
         self.origin.host.known_blobs.remember(digest, size_bytes, &self.origin.repository);
     }
 }

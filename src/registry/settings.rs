@@ -125,6 +125,8 @@ pub struct Patience {
     pub pause_max: Duration,
     /// The longest `Retry-After` that is waited for; a registry that asks for more is reported instead.
     pub retry_after_max: Duration,
+    /// How long others are given to end what they began, where they write the same and the registry cannot tell them of us.
+    pub settle: Duration,
     /// The time in which a connection has to stand.
     pub connect: Duration,
     /// The time in which at least one byte has to move.
@@ -141,6 +143,7 @@ impl Default for Patience {
             pause_first: Duration::from_millis(500),
             pause_max: Duration::from_secs(15),
             retry_after_max: Duration::from_mins(5),
+            settle: Duration::from_secs(2),
             connect: Duration::from_secs(15),
             idle: Duration::from_mins(1),
             commit: Duration::from_mins(30),
