@@ -390,6 +390,9 @@ pub mod disk {
 /// Floor 2: registries, as their client.
 #[cfg(feature = "program")]
 pub mod registry {
+    /// What registries want users to know.
+    pub mod warnings;
+
     /// How each host is reached.
     pub mod settings;
 
@@ -431,9 +434,6 @@ pub mod registry {
 
     /// The authorisation of a request.
     pub mod tokens;
-
-    /// What registries want users to know.
-    pub mod warnings;
 
     /// Registries and repositories.
     pub mod client;

@@ -29,7 +29,7 @@ use super::retry::Tries;
 use super::settings::{HostSettings, RegistrySettings};
 use super::tls::{self, Authorities};
 use super::tokens::{Scope, Tokens};
-use super::warnings::Warnings;
+use super::warnings::Heard;
 use super::wire::{Clients, Payload, Wire};
 use crate::oci::reference::Reference;
 
@@ -102,7 +102,7 @@ pub(super) struct Host {
     pub(super) journal: Journal,
     /// What of its word is not believed.
     pub(super) doubts: Doubts,
-    warnings: Warnings,
+    warnings: Heard,
     /// Held while an index of referrers is read and written.
     pub(super) referrers_lock: tokio::sync::Mutex<()>,
 }
@@ -189,7 +189,7 @@ impl Registries {
             known_blobs: KnownBlobs::new(registry, settings.memory_folder.as_deref()),
             journal: Journal::new(registry, settings.memory_folder.as_deref()),
             doubts: Doubts::default(),
-            warnings: Warnings::default(),
+            warnings: settings.warnings.clone(),
             referrers_lock: tokio::sync::Mutex::default(),
             body_bytes_max: AtomicU64::new(
                 BODY_BYTES_MAX_KNOWN.iter().find(|(known, _)| *known == registry).map_or(u64::MAX, |(_, most)| *most),
@@ -226,9 +226,9 @@ impl Repository {
         &self.origin.repository
     }
 
-    /// What the registry has warned of since this was last asked, by any of its repositories; each text once.
+    /// What the registry has warned of and nobody was told yet, by any of its repositories; each text once.
     pub fn take_warnings(&self) -> Vec<String> {
-        self.origin.host.warnings.take()
+        self.origin.host.warnings.take_of(self.registry())
     }
 }
 
@@ -325,7 +325,7 @@ impl Host {
             let response = self.wire.exchange(call.action, &call.method, &url, headers, &call.payload).await?;
             self.answered.store(true, Ordering::Relaxed);
             if own {
-                self.warnings.hear(response.headers());
+                self.warnings.hear(&self.registry, response.headers());
             }
             if response.status() == StatusCode::UNAUTHORIZED && own && !challenged {
                 challenged = true;

@@ -165,7 +165,7 @@ pub async fn copy(images: &ImageSet, from: &Source, to: Target, listener: &Liste
 /// What a registry warned of is told however the copy ended: it may be why.
 fn tell_warnings(repository: &Repository, listener: &Listener) {
     for text in repository.take_warnings() {
-        listener(Event::Warning(format!("registry {} says: {text}", repository.registry())));
+        listener(Event::Warning(text));
     }
 }
 

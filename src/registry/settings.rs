@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::warnings::Heard;
+
 /// A text that is not printed: passwords and tokens.
 #[derive(Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
@@ -81,6 +83,8 @@ pub struct RegistrySettings {
     pub memory_folder: Option<PathBuf>,
     /// What we call ourselves.
     pub user_agent: String,
+    /// Where is kept what registries warn of, until somebody tells it; all clones of the settings share it.
+    pub warnings: Heard,
     /// How long we wait and how often we try.
     pub patience: Patience,
 }
@@ -97,6 +101,7 @@ impl Default for RegistrySettings {
             chunk_bytes: 64 << 20,
             memory_folder: None,
             user_agent: concat!("lamina/", env!("CARGO_PKG_VERSION")).to_owned(),
+            warnings: Heard::default(),
             patience: Patience::default(),
         }
     }
