@@ -19,6 +19,7 @@ mod distribution_management;
 mod distribution_pull;
 mod distribution_push;
 mod embedded_registry;
+mod fault_list;
 mod garbage;
 mod garbage_service;
 mod gate;
