@@ -78,9 +78,12 @@ fn refused(kept: &Kept, at: &(String, String), bytes: &Bytes) -> Option<Response
     let layers = manifest["layers"].as_array().into_iter().flatten();
     let named = layers.chain([&manifest["config"]]).filter_map(|blob| blob["digest"].as_str());
     let missing: Vec<&str> = named.filter(|digest| !kept.blobs.contains_key(&(at.0.clone(), (*digest).to_owned()))).collect();
-    let error = |digest: &&str| match says_which {
-        true => serde_json::json!({ "code": "MANIFEST_BLOB_UNKNOWN", "detail": { "Digest": digest } }),
-        false => serde_json::json!({ "code": "BLOB_UNKNOWN" }),
+    let error = |digest: &&str| {
+        if says_which {
+            serde_json::json!({ "code": "MANIFEST_BLOB_UNKNOWN", "detail": { "Digest": digest } })
+        } else {
+            serde_json::json!({ "code": "BLOB_UNKNOWN" })
+        }
     };
     let body = serde_json::json!({ "errors": missing.iter().map(error).collect::<Vec<_>>() });
     (!missing.is_empty()).then(|| Response::builder().status(404).body(body.to_string().into()).unwrap())
