@@ -94,7 +94,7 @@ pub fn meant(form: &Form) -> Result<(Given, Accepted), RefusalV2> {
         ..Given::default()
     };
     let gate: Gate = said.gate.as_deref().map(str::parse).transpose()?.unwrap_or_default();
-    Ok((given, Accepted { metadata: said.metadata.unwrap_or_default(), notes, gate }))
+    Ok((given, Accepted { metadata: said.metadata.unwrap_or_default(), notes, gate, upload_key: None }))
 }
 
 /// `"name:tag"`, or the ancestor's object.

@@ -257,6 +257,23 @@ async fn a_file_that_changes_while_it_is_sent_makes_no_version() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_upload_whose_last_answer_is_lost_makes_one_version() {
+    let bench = Bench::new().await;
+    let model = bench.home.path().join("model");
+    write_model(&model, "m", &[("small.bin", b"small")]);
+    assert_eq!(bench.upload(&model)["version"], 1);
+    // All is there: the question is the upload. Its answer is lost, twice, and so is that to the question whether the service knows such questions.
+    for _ in 0..3 {
+        bench.tap.lose_answer_to("POST", "/upload/tree");
+    }
+    let version = bench.upload(&model);
+    assert_eq!((bench.tap.due(), &version["version"], &version["status"]), (0, &json!(2), &json!("Finished")));
+    assert_eq!(versions(&bench.service.url(), "m").await.len(), 2);
+    assert_eq!(version["digest"], bench.built(&model, "2"));
+    assert_eq!(bench.upload(&model)["version"], 3, "another upload is another version");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_the_gate_refuses_is_refused_before_it_is_sent() {
     let bench = Bench::new().await;
     let model = bench.home.path().join("model");
