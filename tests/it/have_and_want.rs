@@ -241,7 +241,9 @@ async fn a_service_that_cannot_be_asked_is_sent_everything() {
 async fn a_file_that_changes_while_it_is_sent_makes_no_version() {
     let bench = Bench::new().await;
     let model = bench.home.path().join("model");
-    write_model(&model, "m", &[("large.bin", &noise(24 << 20))]);
+    // More than the buffers of the line hold.
+    let large: Vec<u8> = noise(1 << 20).into_iter().cycle().take(96 << 20).collect();
+    write_model(&model, "m", &[("large.bin", &large)]);
     bench.tap.hold_bodies_after(4 * MIB);
     let client = bench.spawn(&model);
     until("a part of the file", || bench.session_bytes() >= 3 * MIB).await;

@@ -157,19 +157,3 @@ async fn an_entry_that_another_process_writes_over_is_put_back() {
     assert_eq!(registry.kept().faults.late_indexes.len(), 0);
     assert_eq!(digests(&repository.referrers(subject, None).await.unwrap()), sorted([other, ours]));
 }
-
-#[tokio::test(flavor = "multi_thread")]
-async fn two_processes_that_write_the_same_index_end_both_in_it() {
-    let registry = DockerRegistry::start();
-    let reference = format!("{}/model", registry.address());
-    let (one, two) = (repository(&reference), repository(&reference));
-    push(&one, b"{}").await.unwrap();
-    let subject = manifest(b"{}", &[]);
-    one.put_manifest("1", &subject).await.unwrap();
-    for number in 0..4 {
-        let kind = |name: &str| json!({ "artifactType": format!("application/{name}-{number}") });
-        let (first, second) = (kind("one"), kind("two"));
-        tokio::join!(refer(&one, subject.digest, &first), refer(&two, subject.digest, &second));
-    }
-    assert_eq!(one.referrers(subject.digest, None).await.unwrap().len(), 8);
-}
