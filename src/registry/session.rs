@@ -12,6 +12,7 @@ use url::Url;
 use super::address::origin_text;
 use super::client::{Answered, Call, Endpoint};
 use super::error::{Action, Operation, RegistryError};
+use super::manifests::named_digest;
 use super::wire::Payload;
 use crate::oci::digest::Digest;
 
@@ -130,7 +131,7 @@ impl Endpoint {
         Ok((Session::of(self, action, &answered, Some(session))?, has_bytes))
     }
 
-    /// Ends an upload: `payload` is what is still missing, all of it or nothing.
+    /// Ends an upload: `payload` is what is still missing, all of it or nothing. A registry that then speaks of another blob has not taken this one.
     pub(super) async fn commit(
         &self,
         action: &Action,
@@ -143,7 +144,11 @@ impl Endpoint {
         let scopes = self.scopes();
         let call = Call { action, method: Method::PUT, url: session.commit_url(digest), headers, payload, scopes: &scopes };
         let good = [StatusCode::CREATED, StatusCode::NO_CONTENT, StatusCode::OK, StatusCode::ACCEPTED];
-        self.host.try_once(&call, &good).await.map(drop)
+        let answered = self.host.try_once(&call, &good).await?;
+        match named_digest(&answered) {
+            Some(found) if found != digest => Err(RegistryError::OtherDigest { action: action.clone(), found }),
+            _ => Ok(()),
+        }
     }
 
     /// Gives an upload up, so that its bytes do not stay in the registry until it looks for such. Whether that works is not waited
