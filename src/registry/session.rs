@@ -11,7 +11,7 @@ use url::Url;
 
 use super::address::origin_text;
 use super::client::{Answered, Call, Endpoint};
-use super::error::{Action, Operation, RegistryError};
+use super::error::{Action, Operation, RegistryError, Trouble};
 use super::manifests::named_digest;
 use super::wire::Payload;
 use crate::oci::digest::Digest;
@@ -152,14 +152,19 @@ impl Endpoint {
     }
 
     /// Gives an upload up, so that its bytes do not stay in the registry until it looks for such. Whether that works is not waited
-    /// for twice: the failure that led here is the one to be told.
+    /// for long: the failure that led here is the one to be told.
     pub(super) async fn cancel(&self, digest: Digest, session: &Session) {
         let action = self.action(Operation::CancelUpload, &digest.to_string());
         let scopes = self.scopes();
         let url = session.url.clone();
         let call =
             Call { action: &action, method: Method::DELETE, url, headers: HeaderMap::new(), payload: Payload::Empty, scopes: &scopes };
-        match self.host.send(&call).await {
+        let mut sent = self.host.send(&call).await;
+        // A registry that refuses a body before its end closes the connection, and this may have gone into the one that was closing.
+        if matches!(sent, Err(RegistryError::Unreachable { trouble: Trouble::Torn, .. })) {
+            sent = self.host.send(&call).await;
+        }
+        match sent {
             Ok(answered) => tracing::debug!(%action, status = %answered.response.status(), "the upload is given up"),
             Err(error) => tracing::debug!(%action, %error, "the upload is left behind"),
         }
