@@ -23,7 +23,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo::rerun-if-changed=migrations");
     let out = PathBuf::from(env::var("OUT_DIR")?);
     let descriptors = protox::compile(PROTOS, ["proto"])?;
-    fs::write(out.join("descriptors.bin"), protox::prost::Message::encode_to_vec(&descriptors))?;
+    // Comments, and where what stands, are for the Rust types. At run time they would only be read over.
+    let mut lean = descriptors.clone();
+    lean.file.iter_mut().for_each(|file| file.source_code_info = None);
+    fs::write(out.join("descriptors.bin"), protox::prost::Message::encode_to_vec(&lean))?;
     prost_build::Config::new().btree_map(["."]).include_file("messages.rs").compile_fds(descriptors)?;
     Ok(())
 }

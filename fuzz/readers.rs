@@ -30,8 +30,20 @@ use lamina::contract::wire::Dialect;
 use lamina::contract::wire::WireError;
 use lamina::fault::Failure;
 use lamina::fault::one_line;
+use lamina::model::fit_judge;
+use lamina::model::fit_judge::Ground;
+use lamina::model::fit_judge::Packages;
+use lamina::model::fit_scan;
+use lamina::model::fit_scan::Facts;
+use lamina::model::fit_scan::Look;
 use lamina::model::foreign::recognise;
+use lamina::model::framework::ReadSeek;
 use lamina::model::pickle;
+use lamina::model::runtime::RuntimeList;
+use lamina::model::tree::Tree;
+use lamina::oci::layer::Content;
+use lamina::oci::layer::EntryKind;
+use lamina::oci::path::TreePath;
 
 /// A target: it takes bytes, and panics where something is not true of them.
 #[allow(dead_code, reason = "as below")]
@@ -39,10 +51,11 @@ pub type Reader = fn(&[u8]);
 
 /// Every target, by the name of its corpus folder.
 #[allow(dead_code, reason = "each target names its own; the replay names all")]
-pub const READERS: [(&str, Reader); 14] = [
+pub const READERS: [(&str, Reader); 15] = [
     ("change", change),
     ("definition", definition),
     ("file_kind", file_kind),
+    ("fit", fit),
     ("foreign", foreign),
     ("keras_archive", keras_archive),
     ("keras_hdf5", keras_hdf5),
@@ -55,6 +68,33 @@ pub const READERS: [(&str, Reader); 14] = [
     ("text", text),
     ("wire", wire),
 ];
+
+/// What the files of a model say of its fit: the same bytes under the names that the checks go by.
+pub fn fit(bytes: &[u8]) {
+    const NAMES: [&str; 8] = ["saved_model.pb", "saved_model.pbtxt", "m.onnx", "m.h5", "m.keras", "m.pkl", "src/func_main.py", "notes.txt"];
+    let open = |content: &Content| match content {
+        Content::Inline(bytes) => Ok(Box::new(Cursor::new(bytes.to_vec())) as Box<dyn ReadSeek>),
+        Content::Local(_) => Err(std::io::ErrorKind::NotFound.into()),
+    };
+    for name in NAMES {
+        let (path, content) = (TreePath::new(name).expect("a constant path"), Content::Inline(bytes.into()));
+        let look = Look { path: &path, size_bytes: bytes.len() as u64, content: &content };
+        let facts = fit_scan::look(&look, Some((3, 11)), &open);
+        for finding in &facts.findings {
+            let line = finding.to_string();
+            assert!(!line.chars().any(char::is_control) && line.len() < 10_000, "{line:?}");
+        }
+        let mut tree = Tree::new();
+        tree.insert(path.clone(), EntryKind::File { size_bytes: bytes.len() as u64, executable: false, content });
+        let facts = Facts { files: [(name.to_owned(), facts)].into(), unseen: 0 };
+        for runtime in RuntimeList::compiled_in().runtimes {
+            let ground = Ground { runtime: Some(&runtime), certain: true, packages: Packages::Nothing };
+            for finding in fit_judge::judge(&facts, &tree, &ground) {
+                assert!(!finding.to_string().chars().any(char::is_control), "{finding}");
+            }
+        }
+    }
+}
 
 /// TensorFlow's `saved_model.pb`; the rules choose the meta graph, or tags that real models have.
 pub fn saved_model(bytes: &[u8]) {

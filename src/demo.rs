@@ -11,7 +11,7 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use include_dir::{Dir, DirEntry, include_dir};
-use lamina::cli::args::{DemoArguments, ModelArguments, RunArguments, ServeArguments, UploadArguments};
+use lamina::cli::args::{DemoArguments, FitArguments, ModelArguments, RunArguments, ServeArguments, UploadArguments};
 use lamina::cli::say::Voice;
 use lamina::cli::settings::Settings;
 use lamina::cli::{run, upload};
@@ -22,7 +22,7 @@ use tokio::process::{Child, Command};
 
 use crate::serve;
 
-static BASES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/base-images/serving-runtime-python");
+static BASES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/base-images");
 static PROTOS: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/proto");
 static EXAMPLE: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/docs/examples/linear_regression");
 
@@ -81,7 +81,7 @@ pub async fn run(arguments: &DemoArguments, settings: &Settings, voice: &Voice) 
             return Err(DemoError::Interrupted.into());
         }
     }
-    let words = ServeArguments { listen: arguments.listen, registry: None, public_host: None, workers: 2 };
+    let words = ServeArguments { listen: arguments.listen, registry: None, public_host: None, workers: 2, wheels: Vec::new() };
     let running = serve::start(&words, settings).await?;
     let result = show(arguments, &running, scratch.path(), settings, voice).await;
     if result.is_ok() && !arguments.exit {
@@ -107,6 +107,7 @@ async fn show(
         server: Some(format!("http://{}", running.address)),
         no_wait: false,
         gate: None,
+        fit: FitArguments::default(),
         model: ModelArguments::default(),
     };
     let version = upload::upload(&words, settings, voice).await?;
@@ -151,12 +152,13 @@ async fn make_base(scratch: &Path, settings: &Settings, voice: &Voice) -> Result
         return Ok(());
     }
     voice.note(&format!("making the base {BASE}:{BASE_VERSION} from Debian's packages: once, about a minute"));
-    let (recipe, protos) = (scratch.join("base"), scratch.join("proto"));
-    unpack(&BASES, "recipe of the base", &recipe)?;
+    let (recipes, protos) = (scratch.join("base"), scratch.join("proto"));
+    unpack(&BASES, "recipes of the bases", &recipes)?;
     unpack(&PROTOS, "recipe of the base", &protos)?;
     let program = std::env::current_exe().map_err(DemoError::Program)?;
     let mut command = Command::new("bash");
-    command.arg(recipe.join("build.sh")).arg("--data-dir").arg(&settings.data_folder);
+    command.arg(recipes.join("build.sh")).arg(format!("{BASE}:{BASE_VERSION}")).arg("--or-newest");
+    command.arg("--data-dir").arg(&settings.data_folder);
     // What the recipe prints is progress; results are the last lines of this command.
     // Its own process group, so that all of it can be ended together.
     command.process_group(0);

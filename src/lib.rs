@@ -54,6 +54,15 @@ pub mod oci {
     /// The header blocks of a tar entry.
     pub mod tar_header;
 
+    /// A blob as ranges of files.
+    pub mod splice;
+
+    /// Runs of one byte, shortened.
+    pub mod run_deflate;
+
+    /// A compressed layer of files that lie compressed in archives.
+    pub mod packed;
+
     /// What a manifest names.
     pub mod mentions;
 
@@ -136,11 +145,20 @@ pub mod contract {
     /// TensorFlow's saved_model.pbtxt -> Contract.
     pub mod saved_model_text;
 
+    /// TensorFlow's saved_model.pb -> the operations in it.
+    pub mod saved_model_operations;
+
+    /// TensorFlow's saved_model.pbtxt -> the operations in it.
+    pub mod saved_model_operations_text;
+
     /// The types of ONNX, and what a contract says of each.
     pub mod onnx_type;
 
     /// ONNX models -> Contract.
     pub mod onnx;
+
+    /// ONNX models -> the operators in them.
+    pub mod onnx_operators;
 
     /// The config out of an .h5 file.
     pub mod keras_hdf5;
@@ -183,6 +201,9 @@ pub mod contract {
 
     /// Keras' .h5 and .keras -> Contract.
     pub mod keras;
+
+    /// Which layers of a Keras model are code.
+    pub mod keras_code;
 
     /// The metadata file of one saved Spark stage.
     pub mod spark_metadata;
@@ -244,11 +265,20 @@ pub mod model {
     /// A contract inside serving.yaml -> Contract.
     pub mod inline_contract;
 
+    /// `install-command`, as far as it is done.
+    pub mod install_command;
+
     /// `serving.yaml` of every era.
     pub mod definition;
 
     /// A contract's file -> Contract; whether two agree.
     pub mod contract_file;
+
+    /// The bytes of a pickle, front to back.
+    pub mod pickle_tape;
+
+    /// How long an array in a pickle of joblib is.
+    pub mod pickle_array;
 
     /// Which names a pickle imports, without loading it.
     pub mod pickle;
@@ -280,6 +310,30 @@ pub mod model {
     /// Does a Python model's code keep its contract?
     pub mod python_code;
 
+    /// The names of Python's packages and of wheels.
+    pub mod python_package;
+
+    /// What a wheel must be made for, and which is the best.
+    pub mod wheel_target;
+
+    /// `requirements.txt`, read and not resolved.
+    pub mod requirements;
+
+    /// Which requirements are for a target.
+    pub mod marker;
+
+    /// `pylock.toml`.
+    pub mod pylock;
+
+    /// Which wheels a model's requirements are.
+    pub mod requirements_lock;
+
+    /// Which file of a wheel is installed where.
+    pub mod wheel_layout;
+
+    /// The two ways to serve a Keras model.
+    pub mod keras_ways;
+
     /// The contract that was given, the one that the model says, or none.
     pub mod contract_choice;
 
@@ -289,6 +343,39 @@ pub mod model {
     /// Which base serves which type of model.
     pub mod runtime;
 
+    /// The names of the ancestor's runtimes -> ours.
+    pub mod runtime_alias;
+
+    /// What a model's fit is judged by, and what is let through.
+    pub mod fit;
+
+    /// The members of a zip that somebody wants.
+    pub mod zip_members;
+
+    /// What loading a model's pickles would run.
+    pub mod fit_pickle;
+
+    /// Keys and tokens in what is shipped.
+    pub mod fit_secrets;
+
+    /// What a Python file imports.
+    pub mod python_imports;
+
+    /// Which Python has which module.
+    pub mod python_standard;
+
+    /// Which distribution brings which module.
+    pub mod python_distributions;
+
+    /// Which operations a TensorFlow has.
+    pub mod tensorflow_operations;
+
+    /// A model's files -> what they say of its fit.
+    pub mod fit_scan;
+
+    /// What a model needs against what a runtime has.
+    pub mod fit_judge;
+
     /// Which file goes in which layer.
     pub mod plan;
 }
@@ -296,17 +383,32 @@ pub mod model {
 /// Floor 1: local bytes. Blocking calls only; async callers use `spawn_blocking`.
 #[cfg(feature = "program")]
 pub mod disk {
+    /// Which digests the runtimes are locked to.
+    pub mod base_lock;
+
     /// A recipe's bytes, or any range of them.
     pub mod render;
 
+    /// A root file system's tar, plain or compressed.
+    pub mod root_tar;
+
     /// A recipe read once: its digest, and its blob.
     pub mod seal;
+
+    /// A splice's bytes, or any range of them.
+    pub mod splice_reader;
 
     /// What sealing gave, remembered.
     pub mod seal_cache;
 
     /// The digests of a folder's files, remembered.
     pub mod digest_cache;
+
+    /// The type of a folder's model, remembered.
+    pub mod type_cache;
+
+    /// What the files of a folder say of its fit, remembered.
+    pub mod fit_cache;
 
     /// A blocking reader as an asynchronous stream.
     pub mod stream;
@@ -344,8 +446,23 @@ pub mod disk {
     /// Using what is there, while what nobody needs is removed.
     pub mod store_use;
 
+    /// Where the members of a zip file lie.
+    pub mod zip_directory;
+
+    /// Wheels, and the layer that they make.
+    pub mod wheel;
+
+    /// A layer of packed files read once: its digests, and the proof of its members.
+    pub mod seal_packed;
+
+    /// Where wheels are on this machine.
+    pub mod wheel_cache;
+
     /// Real bytes into the store.
     pub mod store_blob;
+
+    /// Layers that are splices, into the store.
+    pub mod store_splice;
 
     /// Model files, trees and recipes into the store.
     pub mod store_content;
@@ -390,6 +507,9 @@ pub mod disk {
 /// Floor 2: registries, as their client.
 #[cfg(feature = "program")]
 pub mod registry {
+    /// What registries want users to know.
+    pub mod warnings;
+
     /// How each host is reached.
     pub mod settings;
 
@@ -398,6 +518,9 @@ pub mod registry {
 
     /// What a registry said when it said no.
     pub mod answer;
+
+    /// Why no answer came.
+    pub mod trouble;
 
     /// What can go wrong with a registry.
     pub mod error;
@@ -420,6 +543,9 @@ pub mod registry {
     /// How far uploads are.
     pub mod journal;
 
+    /// What is known of a registry's ways.
+    pub mod profile;
+
     /// One request, one answer.
     pub mod wire;
 
@@ -431,9 +557,6 @@ pub mod registry {
 
     /// The authorisation of a request.
     pub mod tokens;
-
-    /// What registries want users to know.
-    pub mod warnings;
 
     /// Registries and repositories.
     pub mod client;
@@ -456,8 +579,53 @@ pub mod registry {
     /// Blobs, mounted.
     pub mod mount;
 
+    /// An examination of a registry: the order of it.
+    pub mod doctor;
+
+    /// Why models cannot be pushed.
+    pub mod doctor_obstacle;
+
+    /// What it finds.
+    pub mod doctor_findings;
+
+    /// How it asks.
+    pub mod doctor_ask;
+
+    /// Who answers, and who we are.
+    pub mod doctor_reach;
+
+    /// What it pushes.
+    pub mod doctor_samples;
+
+    /// Blobs in one request.
+    pub mod doctor_uploads;
+
+    /// Blobs in chunks.
+    pub mod doctor_chunks;
+
+    /// How large requests may be.
+    pub mod doctor_sizes;
+
+    /// Blobs from elsewhere.
+    pub mod doctor_mounts;
+
+    /// Manifests and tags.
+    pub mod doctor_manifests;
+
+    /// What it wrote, deleted again.
+    pub mod doctor_cleanup;
+
+    /// Blobs that a registry says it has, and has not.
+    pub mod doubt;
+
     /// Where an image is read from, whatever holds it.
     pub mod source;
+
+    /// One layer to a registry: asked for, mounted, or sent.
+    pub mod send_layer;
+
+    /// Layers on their way to a registry before their image has a name.
+    pub mod ahead;
 
     /// The one verb that moves images.
     pub mod copy;
@@ -494,6 +662,27 @@ pub mod catalog {
 pub mod build {
     /// Finding the base.
     pub mod base;
+
+    /// The planned layers, sealed.
+    pub mod layers;
+
+    /// What a base says of its Python.
+    pub mod python_target;
+
+    /// Where this machine gets Python's packages.
+    pub mod index_settings;
+
+    /// What a resolver says when it finds nothing.
+    pub mod resolver_words;
+
+    /// Requirements -> the wheels that meet them.
+    pub mod resolver;
+
+    /// Wheels over HTTP.
+    pub mod wheel_fetch;
+
+    /// `requirements.txt` -> the layer of `/model/lib`.
+    pub mod requirements;
 
     /// From a model to a finished image, every stage in order.
     pub mod recipe;
@@ -611,17 +800,26 @@ pub mod cli {
     /// What can be typed.
     pub mod args;
 
+    /// What this machine has for installing Python's packages.
+    pub mod package_settings;
+
     /// What it means here.
     pub mod settings;
 
     /// How the program speaks.
     pub mod say;
 
+    /// Being told to stop.
+    pub mod stop;
+
     /// What `-o` names.
     pub mod output;
 
     /// Opening what users name.
     pub mod open;
+
+    /// What the command line says of a model's fit.
+    pub mod fit;
 
     /// `hs build`.
     pub mod build;
@@ -652,6 +850,18 @@ pub mod cli {
 
     /// `hs base`.
     pub mod base;
+
+    /// What a finding of a doctor means.
+    pub mod registry_words;
+
+    /// What it means for layers.
+    pub mod registry_upload_words;
+
+    /// `hs registry`.
+    pub mod registry;
+
+    /// `hs base lock` and `hs base list`.
+    pub mod base_lock;
 
     /// Contracts as users name them.
     pub mod contract_source;

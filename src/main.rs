@@ -10,9 +10,8 @@ use clap::{CommandFactory as _, Parser as _};
 use lamina::cli::args::{Arguments, Command};
 use lamina::cli::say::Voice;
 use lamina::cli::settings::{self, Settings};
-use lamina::cli::{base, build, contract, inspect, pull, run, upload};
+use lamina::cli::{base, build, contract, inspect, pull, registry, run, stop, upload};
 use lamina::fault::{Failure, Fault};
-use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 mod demo;
@@ -42,38 +41,14 @@ fn main() -> ExitCode {
 }
 
 /// Runs the command. A signal drops it where it stands, so that what it made on the way (temporary folders, a container) is removed; the service and the
-/// demonstration hear signals themselves.
+/// demonstration hear signals themselves, and so does the doctor, who has to ask a registry to delete what it wrote.
 async fn until_a_signal(arguments: &Arguments, voice: &Voice) -> Result<(), Box<dyn Failure>> {
-    if matches!(arguments.command, Command::Serve(_) | Command::Demo(_)) {
+    if matches!(arguments.command, Command::Serve(_) | Command::Demo(_) | Command::Registry(_)) {
         return dispatch(arguments, voice).await;
     }
-    let mut terminate = signal(SignalKind::terminate()).map_err(SignalError)?;
     tokio::select! {
         result = dispatch(arguments, voice) => result,
-        _ = tokio::signal::ctrl_c() => Err(Interrupted("Ctrl-C").into()),
-        _ = terminate.recv() => Err(Interrupted("SIGTERM").into()),
-    }
-}
-
-/// The command was told to stop.
-#[derive(Debug, thiserror::Error)]
-#[error("stopped by {0}")]
-struct Interrupted(&'static str);
-
-impl Failure for Interrupted {
-    fn fault(&self) -> Fault {
-        Fault::Ours
-    }
-}
-
-/// Signals cannot be heard.
-#[derive(Debug, thiserror::Error)]
-#[error("waiting for signals")]
-struct SignalError(#[source] io::Error);
-
-impl Failure for SignalError {
-    fn fault(&self) -> Fault {
-        Fault::Ours
+        stopped = stop::told_to_stop() => Err(stopped),
     }
 }
 
@@ -83,16 +58,26 @@ async fn dispatch(arguments: &Arguments, voice: &Voice) -> Result<(), Box<dyn Fa
         return Ok(());
     }
     let settings = Settings::resolve(&arguments.global)?;
+    let result = run_command(arguments, &settings, voice).await;
+    // What a copy has not told already: of registries that were only read.
+    for text in settings.registries.warnings.take() {
+        voice.warn(&text);
+    }
+    result
+}
+
+async fn run_command(arguments: &Arguments, settings: &Settings, voice: &Voice) -> Result<(), Box<dyn Failure>> {
     match &arguments.command {
-        Command::Demo(words) => demo::run(words, &settings, voice).await,
-        Command::Serve(words) => serve::run(words, &settings, voice).await,
-        Command::Upload(words) => upload::run(words, &settings, voice).await,
-        Command::Build(words) => build::run(words, &settings, voice).await,
-        Command::Run(words) => run::run(words, &settings, voice).await,
-        Command::Pull(words) => pull::run(words, &settings, voice).await,
-        Command::Inspect(words) => inspect::run(words, &settings, voice).await,
-        Command::Contract(command) => contract::run(command, &settings, voice).await,
-        Command::Base(command) => base::run(command, &settings, voice).await,
+        Command::Demo(words) => demo::run(words, settings, voice).await,
+        Command::Serve(words) => serve::run(words, settings, voice).await,
+        Command::Upload(words) => upload::run(words, settings, voice).await,
+        Command::Build(words) => build::run(words, settings, voice).await,
+        Command::Run(words) => run::run(words, settings, voice).await,
+        Command::Pull(words) => pull::run(words, settings, voice).await,
+        Command::Inspect(words) => inspect::run(words, settings, voice).await,
+        Command::Contract(command) => contract::run(command, settings, voice).await,
+        Command::Base(command) => base::run(command, settings, voice).await,
+        Command::Registry(command) => registry::run(command, settings, voice).await,
         Command::Completions { .. } => Ok(()),
     }
 }

@@ -106,7 +106,8 @@ pub async fn start(arguments: &ServeArguments, settings: &Settings) -> Result<Ru
     let path = settings.data_folder.join(CATALOG);
     let catalog = Catalog::open(&path).await.map_err(|source| ServeError::Catalog { path, source })?;
     let stop = CancellationToken::new();
-    let of_service = app::Settings::new(settings.limits);
+    let of_service =
+        app::Settings { fit: settings.fit.clone(), runtimes: settings.runtimes.clone(), ..app::Settings::new(settings.limits) };
     let service = Service::start(catalog.clone(), store.clone(), of_service, stop.clone()).await?;
     let listener = listen(arguments.listen).await?;
     let address = listener.local_addr().map_err(|source| ServeError::Listen { address: arguments.listen, source })?;
@@ -119,6 +120,12 @@ pub async fn start(arguments: &ServeArguments, settings: &Settings) -> Result<Ru
         runtimes: settings.runtimes.clone(),
         shelf: shelf(arguments, address)?,
         epoch_s: settings.epoch_s,
+        installer: Some(settings.packages.clone().with_cache(settings.data_folder.join("wheels")).installer(
+            &arguments.wheels,
+            &settings.registries,
+            false,
+        )?),
+        catalog: catalog.clone(),
     };
     let mut tasks = Vec::new();
     for _ in 0..arguments.workers.max(1) {

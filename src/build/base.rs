@@ -151,9 +151,9 @@ impl Failure for BaseError {
             BaseError::Read { source, .. } => source.remedy(),
             BaseError::Manifest { source, .. } => source.remedy(),
             BaseError::Nowhere { runtime, .. } => {
-                Some(format!("make it with `base-images/{}/build.sh`, or import it with `hs base import`", runtime.split(':').next()?))
+                Some(format!("make it with `base-images/build.sh {runtime}`, or import it with `hs base import`"))
             }
-            BaseError::Locked { .. } => Some("import the base that the list names, or change its `digest` there".to_owned()),
+            BaseError::Locked { .. } => Some("import the base that it is locked to, or lock it anew with `hs base lock`".to_owned()),
             BaseError::Config { .. } | BaseError::Platform { .. } => None,
         }
     }
@@ -184,31 +184,75 @@ pub async fn find(choice: Choice, platforms: &[Platform], places: &Places, liste
     }
 }
 
+/// Whether a listed runtime was imported into a store: then nothing else is looked at.
+pub async fn is_imported(runtime: &Runtime, store: &Arc<Store>) -> bool {
+    let source = Source::Store { store: store.clone(), repository: runtime.name.clone() };
+    source.manifest(&runtime.version).await.is_ok()
+}
+
 /// Looks for a listed runtime; the inner error is what was tried, for the end of a sentence.
 async fn look_for(runtime: &Runtime, places: &Places) -> Result<Result<(String, Source, Pulled), String>, BaseError> {
-    if let Some(store) = &places.store {
-        let source = Source::Store { store: store.clone(), repository: runtime.name.clone() };
-        match source.manifest(&runtime.version).await {
-            Ok(pulled) => return Ok(Ok((runtime.full_name(), source, pulled))),
-            Err(error) if error.fault() == Fault::Missing => {}
-            Err(source) => return Err(BaseError::Read { base: runtime.full_name(), source }),
-        }
+    let imported = imported(runtime, places).await?;
+    match imported {
+        Some((_, _, ref pulled)) if runtime.digest.is_some_and(|locked| locked != pulled.document().digest) => {}
+        Some(found) => return Ok(Ok(found)),
+        None => {}
     }
+    match in_registries(runtime, runtime.digest, places).await {
+        Ok(found) => Ok(Ok(found)),
+        // The one that is not what the list locks is refused by its own name.
+        Err(tried) => Ok(imported.ok_or(tried)),
+    }
+}
+
+/// A listed runtime in the data folder's store.
+async fn imported(runtime: &Runtime, places: &Places) -> Result<Option<(String, Source, Pulled)>, BaseError> {
+    let Some(store) = &places.store else { return Ok(None) };
+    let source = Source::Store { store: store.clone(), repository: runtime.name.clone() };
+    match source.manifest(&runtime.version).await {
+        Ok(pulled) => Ok(Some((runtime.full_name(), source, pulled))),
+        Err(error) if error.fault() == Fault::Missing => Ok(None),
+        Err(source) => Err(BaseError::Read { base: runtime.full_name(), source }),
+    }
+}
+
+/// Whether there is a registry that could have a listed runtime.
+pub fn has_registry(runtime: &Runtime, places: &Places) -> bool {
+    !places.mirrors.is_empty() || runtime.reference.contains('/')
+}
+
+/// Where a listed runtime is in a registry now, whatever it is locked to: the reference, and the digest. The error is what was tried.
+pub async fn published(runtime: &Runtime, places: &Places) -> Result<(String, Digest), String> {
+    in_registries(runtime, None, places).await.map(|(text, _, pulled)| (text, pulled.document().digest))
+}
+
+/// What a listed runtime is now, whatever it is locked to: where it was found, and its digest.
+pub async fn locate(runtime: &Runtime, places: &Places) -> Result<(String, Digest), BaseError> {
+    if let Some((name, _, pulled)) = imported(runtime, places).await? {
+        return Ok((name, pulled.document().digest));
+    }
+    published(runtime, places).await.map_err(|tried| BaseError::Nowhere { runtime: runtime.full_name(), tried })
+}
+
+/// A listed runtime in the mirrors, then at its own reference; by the digest that it is locked to, where it is: a tag may have moved on. The error is
+/// what was tried, for the end of a sentence.
+async fn in_registries(runtime: &Runtime, locked: Option<Digest>, places: &Places) -> Result<(String, Source, Pulled), String> {
     let mirrored = places.mirrors.iter().map(|mirror| format!("{}/{}", mirror.trim_end_matches('/'), runtime.full_name()));
     // A reference without a host is only a name: it must not become a repository of Docker Hub.
     let own = runtime.reference.contains('/').then(|| runtime.reference.clone());
     let mut tried = String::new();
     for text in mirrored.chain(own) {
-        let read = match text.parse::<Reference>() {
+        let asked = locked.filter(|_| !text.contains('@')).map_or_else(|| text.clone(), |digest| format!("{text}@{digest}"));
+        let read = match asked.parse::<Reference>() {
             Ok(reference) => read(&Location::Registry(reference), places).await.map_err(|error| fault::one_line(&error)),
             Err(error) => Err(fault::one_line(&error)),
         };
         match read {
-            Ok((source, pulled)) => return Ok(Ok((text, source, pulled))),
+            Ok((source, pulled)) => return Ok((text, source, pulled)),
             Err(reason) => tried.push_str(&format!("; {text}: {reason}")),
         }
     }
-    Ok(Err(tried))
+    Err(tried)
 }
 
 async fn read(location: &Location, places: &Places) -> Result<(Source, Pulled), SourceError> {

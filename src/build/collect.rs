@@ -145,6 +145,7 @@ fn sweep(store: &Store, horizon: &Horizon, versions: &KeptVersions) -> Result<Re
     removed += of_recipes;
     removed += store.collect_shelf(Shelf::Blobs, horizon, &live)?.0;
     removed += store.collect_shelf(Shelf::Contents, horizon, &contents)?.0;
+    removed.bytes += store.collect_wheels(horizon)?;
     Ok(removed)
 }
 

@@ -5,22 +5,30 @@
 //!
 //! What must stay true: a second run of the same row makes the same image; what is compressed on the way lies in the store's staging and goes with the run.
 
+use std::fs::File;
+use std::io::{self, Cursor};
 use std::sync::Arc;
 
 use serde_json::json;
 
 use super::base::Places;
 use super::recipe::{self, BuildError, Request};
+use super::requirements::Installer;
 use super::row::{self, RowError};
 use super::worker::{BuildFailure, BuildOutcome, LogSink};
+use crate::catalog::catalog::{Catalog, CatalogError};
 use crate::catalog::record::Claim;
 use crate::disk::destination::Destination;
 use crate::disk::seal_cache::SealCache;
 use crate::disk::store::{Store, StoreError};
 use crate::fault::{Failure, Fault};
+use crate::model::fit_scan::{self, Facts};
+use crate::model::framework::ReadSeek;
 use crate::model::intake::Model;
 use crate::model::plan::Layout;
 use crate::model::runtime::RuntimeList;
+use crate::oci::digest::Digest;
+use crate::oci::layer::Content;
 use crate::oci::reference::Reference;
 use crate::oci::report;
 use crate::progress::{Event, Listener, Moved};
@@ -58,6 +66,10 @@ pub struct Workshop {
     pub shelf: Shelf,
     /// The instant of everything in the images, seconds since the epoch.
     pub epoch_s: u64,
+    /// What installs requirements.
+    pub installer: Option<Installer>,
+    /// Where the locks of earlier versions are.
+    pub catalog: Catalog,
 }
 
 /// Why a build made no image.
@@ -73,6 +85,8 @@ enum JobError {
     Registry(#[from] RegistryError),
     #[error(transparent)]
     Copy(#[from] CopyError),
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
     #[error("reading in the background stopped")]
     Stopped(#[source] tokio::task::JoinError),
 }
@@ -96,12 +110,13 @@ impl Failure for JobError {
             JobError::Build(error) => error.fault(),
             JobError::Registry(error) => error.fault(),
             JobError::Copy(error) => error.fault(),
+            JobError::Catalog(error) => error.fault(),
         }
     }
 
     fn remedy(&self) -> Option<String> {
         match self {
-            JobError::Stopped(_) | JobError::Store(_) => None,
+            JobError::Stopped(_) | JobError::Store(_) | JobError::Catalog(_) => None,
             JobError::Row(error) => error.remedy(),
             JobError::Build(error) => error.remedy(),
             JobError::Registry(error) => error.remedy(),
@@ -121,7 +136,10 @@ impl Workshop {
         let store = self.store.clone();
         let staging = tokio::task::spawn_blocking(move || store.staging()).await.map_err(JobError::Stopped)?.map_err(JobError::Store)?;
         let model = self.model(claim).await?;
+        let facts = self.facts(&model).await?;
         let request = Request {
+            facts,
+            policy: row::policy(claim),
             version: Some(claim.number.to_string()),
             runtimes: self.runtimes.clone(),
             platforms: Vec::new(),
@@ -130,17 +148,23 @@ impl Workshop {
             epoch_s: self.epoch_s,
             scratch: staging.path().to_owned(),
             cache: Some(SealCache::new(self.store.root().join("layers"))),
+            installer: self.installer.clone(),
+            earlier_lock: self.earlier_lock(&model).await?,
         };
         let listener = listener(log.clone());
-        let built = recipe::build(&model, &request, &self.places, &listener).await?;
         let (target, reference) = self.target(claim)?;
-        let transfer = copy::copy(&built.images, &built.source, target, &listener).await?;
+        let built = recipe::build(&model, &request, &self.places, target.repository(), &listener).await?;
+        let transfer = copy::copy_rest(&built.images, &built.source, target, &built.sent, &listener).await?;
         let base = built.base.map(|(name, digest)| json!({"name": name, "digest": digest}));
+        // The lock is kept with the version: the next one with the same requirements has the same packages.
+        let requirements = built
+            .installed
+            .map(|installed| json!({"made_from": installed.made_from, "packages": installed.packages, "lock": installed.lock.to_text()}));
         Ok(BuildOutcome {
             reference,
             digest: built.images.top().digest,
             report: Some(
-                json!({"images": built.images.images.iter().map(report::image).collect::<Vec<_>>(), "base": base, "transfer": transfer, "warnings": built.warnings}),
+                json!({"images": built.images.images.iter().map(report::image).collect::<Vec<_>>(), "base": base, "requirements": requirements, "transfer": transfer, "warnings": built.warnings}),
             ),
         })
     }
@@ -150,6 +174,20 @@ impl Workshop {
         let (store, claim) = (self.store.clone(), claim.clone());
         let read = tokio::task::spawn_blocking(move || row::model(&claim, &store)).await.map_err(JobError::Stopped)?;
         Ok(read?)
+    }
+
+    /// What the model's files say of its fit: looked at again, since which base there is is only known now.
+    async fn facts(&self, model: &Model) -> Result<Facts, JobError> {
+        let python = self.runtimes.expected(model.runtime.as_deref(), model.served_type()).and_then(|(runtime, _)| runtime.python());
+        let payload = model.payload.clone();
+        tokio::task::spawn_blocking(move || fit_scan::scan(&payload, python, &open)).await.map_err(JobError::Stopped)
+    }
+
+    /// The lock of the model's last version with the same requirements.
+    async fn earlier_lock(&self, model: &Model) -> Result<Option<Vec<u8>>, JobError> {
+        let Some(required) = &model.required else { return Ok(None) };
+        let lock = self.catalog.last_lock(model.name.as_str(), &Digest::of(&required.bytes)).await?;
+        Ok(lock.map(String::into_bytes))
     }
 
     fn target(&self, claim: &Claim) -> Result<(Target, String), JobError> {
@@ -168,6 +206,14 @@ impl Workshop {
             }
         })
     }
+}
+
+/// Opens a file of the store.
+fn open(content: &Content) -> io::Result<Box<dyn ReadSeek>> {
+    Ok(match content {
+        Content::Inline(bytes) => Box::new(Cursor::new(bytes.clone())),
+        Content::Local(file) => Box::new(File::open(&file.path)?),
+    })
 }
 
 /// What happens, as lines of the build's log.

@@ -1,29 +1,41 @@
 //! From a model to a finished image: every stage, in order, in one function.
 //!
-//! [`build`] finds the base, plans the layers, seals them (one read of the model) and puts the image together; nothing is sent. What is sent where is
-//! `registry::copy`, after it: the digest is known before. The service's worker and `hs build` run the same function; neither catalog nor server is known
-//! here.
+//! [`build`] finds the base, plans the layers, seals them (one read of the model, `layers.rs`) and puts the image together. What is sent where is
+//! `registry::copy`, after it: the digest is known before. One thing is sent here, and only where the caller says to which registry: blobs of layers that
+//! had to be read, while others are still being hashed. The service's worker and `hs build` run the same function; neither catalog nor server is known here.
 //!
-//! What must stay true: equal models, names, versions and base digests give equal images, whatever machine this is.
+//! What must stay true: equal models, names, versions and base digests give equal images, whatever machine this is. What can be refused without
+//! reading the model is refused before it is read, and so before anything is sent.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::base::{self, BaseError, Bases, Places};
+use super::layers::{self, ToSeal};
+use super::python_target::{self, PythonTargetError};
+use super::requirements::{InstallError, Installation, Installed, Installer};
 use crate::contract::wire::{self, Dialect, WireError};
-use crate::disk::seal::{self, SealError};
-use crate::disk::seal_cache::{Remembered, SealCache};
+use crate::disk::seal::SealError;
+use crate::disk::seal_cache::SealCache;
 use crate::fault::{Failure, Fault};
+use crate::model::fit::{Finding, FitError, Policy};
+use crate::model::fit_judge::{self, Ground, Packages};
+use crate::model::fit_scan::Facts;
 use crate::model::intake::Model;
-use crate::model::plan::{self, Layout, PlanError, PlannedLayer};
+use crate::model::plan::{self, Layout, PlanError};
+use crate::model::requirements_lock::Lock;
 use crate::model::runtime::{RuntimeError, RuntimeList};
+use crate::model::wheel_target::Target;
 use crate::oci::config::ConfigEdits;
 use crate::oci::digest::Digest;
-use crate::oci::image::{self, Compression, Image, ImageError, ImageSet, LayerSource, Purpose, SealedLayer, Statement};
+use crate::oci::image::{self, Image, ImageError, ImageSet, Purpose, SealedLayer, Statement};
 use crate::oci::layer::Recipe;
 use crate::oci::platform::Platform;
 use crate::progress::{Event, Listener};
+use crate::registry::ahead::Sent;
+use crate::registry::client::Repository;
+use crate::registry::error::RegistryError;
 use crate::registry::source::Source;
 
 /// What shall be built, beside the model itself.
@@ -41,10 +53,18 @@ pub struct Request {
     pub dialect: Option<Dialect>,
     /// The instant of everything in the image, seconds since the epoch (`SOURCE_DATE_EPOCH`).
     pub epoch_s: u64,
+    /// What the model's files say of its fit.
+    pub facts: Facts,
+    /// Which findings are let through.
+    pub policy: Policy,
     /// Where compressed layers are put; must outlive the copy.
     pub scratch: PathBuf,
     /// What earlier builds remember of their layers; `None`: everything is read.
     pub cache: Option<SealCache>,
+    /// What installs the model's requirements; `None`: they are not installed.
+    pub installer: Option<Installer>,
+    /// The lock of an earlier version with the same requirements.
+    pub earlier_lock: Option<Vec<u8>>,
 }
 
 /// A finished image.
@@ -58,9 +78,15 @@ pub struct Built {
     pub base: Option<(Option<String>, Digest)>,
     /// The contract as it stands in the image.
     pub contract: Option<ContractInImage>,
-    /// What is in each of our layers, in their order.
+    /// Which of our layers are in the registry already that was named.
+    pub sent: Sent,
+    /// The packages that were installed.
+    pub installed: Option<Installed>,
+    /// What is in each of our layers but that of the packages, in their order.
     pub recipes: Vec<Arc<Recipe>>,
-    /// What had to be said, the model's own warnings among it.
+    /// What was found of the model's fit.
+    pub findings: Vec<Finding>,
+    /// What had to be said, the model's own warnings and the findings among it.
     pub warnings: Vec<String>,
 }
 
@@ -82,15 +108,27 @@ pub enum BuildError {
     /// The base cannot be had.
     #[error(transparent)]
     Base(#[from] BaseError),
+    /// The model does not fit its runtime, or has what is not wanted.
+    #[error(transparent)]
+    Fit(#[from] FitError),
     /// The contract cannot be written in the dialect.
     #[error("writing the contract for the runtime")]
     Contract(#[source] WireError),
     /// The files cannot be laid out.
     #[error(transparent)]
     Plan(#[from] PlanError),
+    /// The base does not say what packages have to be made for.
+    #[error(transparent)]
+    PythonTarget(#[from] PythonTargetError),
+    /// The model's requirements cannot be installed.
+    #[error("installing the model's requirements")]
+    Install(#[source] InstallError),
     /// A layer cannot be made.
     #[error(transparent)]
     Seal(#[from] SealError),
+    /// A layer that was sealed cannot be sent.
+    #[error(transparent)]
+    Send(RegistryError),
     /// The image cannot be put together.
     #[error(transparent)]
     Image(#[from] ImageError),
@@ -107,9 +145,13 @@ impl BuildError {
         match self {
             BuildError::Runtime(error) => Some(error),
             BuildError::Base(error) => Some(error),
+            BuildError::Fit(error) => Some(error),
             BuildError::Contract(error) => Some(error),
             BuildError::Plan(error) => Some(error),
+            BuildError::PythonTarget(error) => Some(error),
+            BuildError::Install(error) => Some(error),
             BuildError::Seal(error) => Some(error),
+            BuildError::Send(error) => Some(error),
             BuildError::Image(error) => Some(error),
             BuildError::Epoch(_) | BuildError::Stopped(_) => None,
         }
@@ -119,9 +161,12 @@ impl BuildError {
     pub fn stage(&self) -> &'static str {
         match self {
             BuildError::Runtime(_) | BuildError::Base(_) => "base",
+            BuildError::Fit(_) => "fit",
             BuildError::Contract(_) => "contract",
             BuildError::Plan(_) => "plan",
+            BuildError::PythonTarget(_) | BuildError::Install(_) => "requirements",
             BuildError::Seal(_) | BuildError::Stopped(_) => "seal",
+            BuildError::Send(_) => "send",
             BuildError::Image(_) | BuildError::Epoch(_) => "image",
         }
     }
@@ -140,29 +185,56 @@ impl Failure for BuildError {
     }
 }
 
-/// Builds the image of a model.
-pub async fn build(model: &Model, request: &Request, places: &Places, listener: &Listener) -> Result<Built, BuildError> {
+/// Builds the image of a model. Of the layers that are sealed on the way, those that had to be read are sent `to` a registry, where one is named; all
+/// else is `registry::copy`'s.
+pub async fn build(
+    model: &Model,
+    request: &Request,
+    places: &Places,
+    to: Option<&Repository>,
+    listener: &Listener,
+) -> Result<Built, BuildError> {
     let stage = |text: &str| listener(Event::Stage(text.to_owned()));
     let mut warnings = model.warnings.clone();
 
     stage("Finding the base");
-    let (choice, warning) = request.runtimes.choose(model.runtime.as_deref(), &model.model_type)?;
+    let (choice, warning) = request.runtimes.choose(model.runtime.as_deref(), model.served_type())?;
+    let found = base::find(choice, &request.platforms, places, listener).await;
+    // A base that is not there may be another than the one whose name was written.
+    let bases = found.inspect_err(|_| warning.iter().for_each(|warning| listener(Event::Warning(warning.clone()))))?;
     warnings.extend(warning);
-    let bases = base::find(choice, &request.platforms, places, listener).await?;
     warnings.extend(bases.notice.clone());
+    // What the base is, is certain now: before any layer is made, and before anything is sent.
+    let findings = fit(model, request, &bases, None)?;
+    if let Some(unseen) = fit_judge::unseen(&request.facts) {
+        listener(Event::Note(unseen));
+    }
+
+    let installed = install(model, request, &bases, &mut warnings, listener).await?;
+    let findings = match &installed {
+        Some((installed, _)) => fit(model, request, &bases, Some(&installed.lock))?,
+        None => findings,
+    };
+    warnings.extend(findings.iter().map(Finding::to_string));
 
     stage("Planning the layers");
     let contract = contract_in_image(model, request, &bases, &mut warnings)?;
     let contract_bytes = contract.as_ref().map(|contract| contract.bytes.as_slice());
-    let planned = plan::plan(&model.payload, contract_bytes, request.layout, bases.layers_max(), request.epoch_s)?;
+    let ours = usize::from(installed.is_some());
+    let planned = plan::plan(&model.payload, contract_bytes, request.layout, bases.layers_max() + ours, request.epoch_s)?;
+    let statement = statement(model, request, contract.as_ref())?;
+    for base in &bases.bases {
+        image::check_base(base, planned.len() + ours)?;
+    }
 
-    stage("Sealing the layers");
-    let (recipes, planned): (Vec<_>, Vec<_>) = planned.into_iter().map(shared).unzip();
-    let layers = seal_all(planned, request, listener).await?;
+    stage(if to.is_some() { "Sealing and sending the layers" } else { "Sealing the layers" });
+    let planned: Vec<ToSeal> = planned.into_iter().map(ToSeal::from).collect();
+    let recipes = planned.iter().map(|layer| layer.recipe.clone()).collect();
+    let (layers, sent) = layers::seal(planned, request, to, listener).await?;
 
     stage("Putting the image together");
-    let statement = statement(model, request, contract.as_ref())?;
-    let (images, said) = put_together(&bases, &layers, &statement)?;
+    let (installed, of_platforms) = installed.unzip();
+    let (images, said) = put_together(&bases, &layers, of_platforms.as_deref(), &statement)?;
     warnings.extend(said);
     warnings.sort();
     warnings.dedup();
@@ -171,7 +243,21 @@ pub async fn build(model: &Model, request: &Request, places: &Places, listener: 
     }
     listener(Event::Note(format!("image {}", images.top().digest)));
     let base = bases.bases.first().map(|base| (base.name.clone(), base.digest));
-    Ok(Built { images, source: bases.source, base, contract, recipes, warnings })
+    Ok(Built { images, source: bases.source, base, contract, sent, installed, recipes, findings, warnings })
+}
+
+/// What is to be said of the model's fit, or why it is not built. `lock`: which packages are installed, once that is known.
+fn fit(model: &Model, request: &Request, bases: &Bases, lock: Option<&Lock>) -> Result<Vec<Finding>, FitError> {
+    let packages = match (&model.required, lock) {
+        (Some(required), Some(lock)) => {
+            let names = lock.packages.iter().map(|package| package.project.clone()).collect();
+            Packages::Exactly { file: required.file.clone(), names }
+        }
+        (Some(_), None) if request.installer.is_some() => Packages::Unknown,
+        _ => Packages::Nothing,
+    };
+    let ground = Ground { runtime: bases.runtime.as_ref(), certain: true, packages };
+    request.policy.pass(fit_judge::judge(&request.facts, &model.payload, &ground))
 }
 
 fn contract_in_image(
@@ -185,55 +271,6 @@ fn contract_in_image(
     let encoded = wire::encode(&found.contract, dialect).map_err(BuildError::Contract)?;
     warnings.extend(encoded.warnings);
     Ok(Some(ContractInImage { bytes: encoded.bytes, dialect }))
-}
-
-/// A layer to be sealed.
-type ToSeal = (Arc<Recipe>, Compression, Purpose);
-
-fn shared(layer: PlannedLayer) -> (Arc<Recipe>, ToSeal) {
-    let recipe = Arc::new(layer.recipe);
-    (recipe.clone(), (recipe, layer.compression, layer.purpose))
-}
-
-/// Seals two layers at a time: hashing is the cost, and it is a core's work (dependencies, finding 2).
-async fn seal_all(planned: Vec<ToSeal>, request: &Request, listener: &Listener) -> Result<Vec<SealedLayer>, BuildError> {
-    use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
-    listener(Event::Expect { bytes: planned.iter().map(|(recipe, ..)| recipe.size_bytes()).sum() });
-    let seal_one = |(recipe, compression, purpose): ToSeal| {
-        let (listener, scratch, cache) = (listener.clone(), request.scratch.clone(), request.cache.clone());
-        async move {
-            let work = move || {
-                let advance = |bytes| listener(Event::Advance { bytes });
-                seal_or_remember(&recipe, compression, purpose, &scratch, cache.as_ref(), &advance)
-            };
-            tokio::task::spawn_blocking(work).await.map_err(BuildError::Stopped)?.map_err(BuildError::Seal)
-        }
-    };
-    stream::iter(planned).map(seal_one).buffered(2).try_collect().await
-}
-
-/// Seals a layer, unless it is remembered from an earlier build.
-fn seal_or_remember(
-    recipe: &Arc<Recipe>,
-    compression: Compression,
-    purpose: Purpose,
-    scratch: &Path,
-    cache: Option<&SealCache>,
-    advance: &dyn Fn(u64),
-) -> Result<SealedLayer, SealError> {
-    if let Some(Remembered { digest, size_bytes, diff_id }) = cache.and_then(|cache| cache.find(recipe, compression)) {
-        advance(recipe.size_bytes());
-        let source = match compression {
-            Compression::None => LayerSource::Recipe(recipe.clone()),
-            Compression::Gzip => LayerSource::Remake(recipe.clone(), scratch.to_owned()),
-        };
-        return Ok(SealedLayer { digest, size_bytes, diff_id, compression, purpose, source });
-    }
-    let layer = seal::seal(recipe.clone(), compression, purpose, scratch, advance)?;
-    if let Some(cache) = cache {
-        cache.remember(recipe, &layer);
-    }
-    Ok(layer)
 }
 
 fn statement(model: &Model, request: &Request, contract: Option<&ContractInImage>) -> Result<Statement, BuildError> {
@@ -263,7 +300,63 @@ fn statement(model: &Model, request: &Request, contract: Option<&ContractInImage
     })
 }
 
-fn put_together(bases: &Bases, layers: &[SealedLayer], statement: &Statement) -> Result<(ImageSet, Vec<String>), BuildError> {
+/// Installs what the model requires on every platform of the base: the installation, and the layer of each base in their order.
+async fn install(
+    model: &Model,
+    request: &Request,
+    bases: &Bases,
+    warnings: &mut Vec<String>,
+    listener: &Listener,
+) -> Result<Option<(Installed, Vec<SealedLayer>)>, BuildError> {
+    let Some(required) = &model.required else { return Ok(None) };
+    let Some(installer) = &request.installer else {
+        warnings.push(format!("the packages of `{}` are not installed, as was asked: the runtime must have them", required.file));
+        return Ok(None);
+    };
+    let not_python = format!("the packages of `{}` are not installed: the image is not built on a Python runtime", required.file);
+    let (mut targets, mut of_bases): (Vec<Target>, Vec<usize>) = (Vec::new(), Vec::new());
+    for base in &bases.bases {
+        let name = base.name.clone().unwrap_or_else(|| base.digest.to_string());
+        let Some((target, said)) = python_target::target_of(base, &name, bases.runtime.as_ref(), &required.file)? else {
+            warnings.push(not_python);
+            return Ok(None);
+        };
+        warnings.extend(said);
+        of_bases.push(targets.iter().position(|known| *known == target).unwrap_or_else(|| {
+            targets.push(target);
+            targets.len() - 1
+        }));
+    }
+    if targets.is_empty() {
+        warnings.push(not_python);
+        return Ok(None);
+    }
+    listener(Event::Stage("Installing the requirements".to_owned()));
+    let installation = Installation {
+        required,
+        earlier: request.earlier_lock.as_deref(),
+        targets: &targets,
+        installer,
+        scratch: &request.scratch,
+        seals: request.cache.as_ref(),
+        epoch_s: request.epoch_s,
+        listener,
+    };
+    let (installed, said) = installation.run().await.map_err(BuildError::Install)?;
+    warnings.extend(said);
+    Ok(installed.map(|installed| {
+        let layers = of_bases.iter().map(|at| installed.layers[*at].clone()).collect();
+        (installed, layers)
+    }))
+}
+
+/// The model's layers on every base; `of_platforms` are the packages on each, which lie above the contract and below the files.
+fn put_together(
+    bases: &Bases,
+    layers: &[SealedLayer],
+    of_platforms: Option<&[SealedLayer]>,
+    statement: &Statement,
+) -> Result<(ImageSet, Vec<String>), BuildError> {
     let mut warnings = Vec::new();
     let mut images: Vec<Image> = Vec::new();
     if bases.bases.is_empty() {
@@ -273,8 +366,11 @@ fn put_together(bases: &Bases, layers: &[SealedLayer], statement: &Statement) ->
             warnings.extend(said);
         }
     }
-    for base in &bases.bases {
-        let (image, said) = image::append(Some(base), &base.config.platform(), layers, statement)?;
+    let contracts = layers.iter().take_while(|layer| layer.purpose == Purpose::Contract).count();
+    for (at, base) in bases.bases.iter().enumerate() {
+        let mut layers = layers.to_vec();
+        layers.splice(contracts..contracts, of_platforms.map(|of_platforms| of_platforms[at].clone()));
+        let (image, said) = image::append(Some(base), &base.config.platform(), &layers, statement)?;
         images.push(image);
         warnings.extend(said);
     }

@@ -7,6 +7,8 @@
 //! that an earlier release wrote can be read.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read as _};
 
 use serde::{Deserialize, Serialize};
 
@@ -15,9 +17,13 @@ use crate::contract::contract::Contract;
 use crate::contract::wire::{self, Dialect, WireError};
 use crate::disk::store::{Store, StoreError};
 use crate::fault::{Failure, Fault};
+use crate::model::fit::Policy;
 use crate::model::intake::{FoundContract, Model};
 use crate::model::name::{ModelName, NameError};
+use crate::model::requirements::{REQUIREMENTS_BYTES_MAX, Required};
+use crate::model::tree::Tree;
 use crate::oci::digest::Digest;
+use crate::oci::layer::Content;
 
 /// What stands in `request`.
 #[derive(Serialize, Deserialize)]
@@ -26,6 +32,17 @@ struct Request {
     description: Option<String>,
     #[serde(default)]
     contract_source: Option<String>,
+    /// The file of the requirements, and the name and the text of the lock that came with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    requirements: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    requirements_lock: Option<(String, String)>,
+    /// What of the model's fit is accepted.
+    #[serde(default)]
+    allow: Vec<String>,
+    /// Whether everything else refuses it.
+    #[serde(default)]
+    strict: bool,
 }
 
 /// Why a model cannot be kept for a build, or a kept one cannot be read.
@@ -52,6 +69,15 @@ pub enum RowError {
         #[source]
         source: serde_json::Error,
     },
+    /// The requirements in the store cannot be read.
+    #[error("cannot read the requirements of build {build}")]
+    Requirements {
+        /// Which build.
+        build: i64,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// The name in the catalog is none.
     #[error(transparent)]
     Name(#[from] NameError),
@@ -65,7 +91,7 @@ impl Failure for RowError {
         match self {
             RowError::Encode(error) => error.fault(),
             RowError::Store(error) => error.fault(),
-            RowError::Decode { .. } | RowError::Request { .. } | RowError::Name(_) => Fault::Ours,
+            RowError::Decode { .. } | RowError::Request { .. } | RowError::Requirements { .. } | RowError::Name(_) => Fault::Ours,
         }
     }
 
@@ -84,10 +110,18 @@ pub fn new_version(
     model: &Model,
     tree_digest: Digest,
     metadata: BTreeMap<String, String>,
+    policy: &Policy,
     mut log: Vec<NewLine>,
 ) -> Result<NewVersion, RowError> {
-    let request =
-        Request { description: model.description.clone(), contract_source: model.contract.as_ref().map(|found| found.source.clone()) };
+    let lock = model.required.as_ref().and_then(|required| required.lock.as_ref());
+    let request = Request {
+        description: model.description.clone(),
+        contract_source: model.contract.as_ref().map(|found| found.source.clone()),
+        requirements: model.required.as_ref().map(|required| required.file.clone()),
+        requirements_lock: lock.map(|(name, bytes)| (name.clone(), String::from_utf8_lossy(bytes).into_owned())),
+        allow: policy.allow.iter().map(ToString::to_string).collect(),
+        strict: policy.strict,
+    };
     log.extend(model.warnings.iter().map(NewLine::warning));
     Ok(NewVersion {
         model: model.name.to_string(),
@@ -109,6 +143,13 @@ pub fn contract_of(version: &Version) -> Result<Option<Contract>, RowError> {
     decoded.map(|(contract, _)| Some(contract)).map_err(|source| RowError::Decode { build: version.build.0, source })
 }
 
+/// Which findings of the model's fit the upload was let through with: what is only found when the packages are known is judged by the same. A word that this
+/// release does not know accepts nothing.
+pub fn policy(claim: &Claim) -> Policy {
+    let Ok(request) = serde_json::from_value::<Request>(claim.request.clone()) else { return Policy::default() };
+    Policy { strict: request.strict, allow: request.allow.iter().filter_map(|word| word.parse().ok()).collect() }
+}
+
 /// The model of a claimed build, its files in the store.
 pub fn model(claim: &Claim, store: &Store) -> Result<Model, RowError> {
     let build = claim.build.0;
@@ -123,16 +164,32 @@ pub fn model(claim: &Claim, store: &Store) -> Result<Model, RowError> {
             Some(FoundContract { contract, source: request.contract_source.unwrap_or_else(|| "the catalog".to_owned()) })
         }
     };
+    let payload = store.tree(&claim.tree_digest)?;
+    let required = request.requirements.map(|file| read_required(&payload, file, request.requirements_lock)).transpose();
     Ok(Model {
         name: ModelName::new(&claim.model)?,
         model_type: claim.model_type.clone().unwrap_or_else(|| "unknown:unknown".to_owned()),
         runtime: claim.runtime.clone(),
         description: request.description,
-        payload: store.tree(&claim.tree_digest)?,
+        required: required.map_err(|source| RowError::Requirements { build, source })?,
+        payload,
         contract,
         // They were said in the log when the model was taken in.
         warnings: Vec::new(),
     })
+}
+
+/// The requirements as they lie in the store.
+fn read_required(payload: &Tree, file: String, lock: Option<(String, String)>) -> io::Result<Required> {
+    let mut bytes = Vec::new();
+    match payload.file(&file) {
+        Some((_, Content::Local(local))) => {
+            File::open(&local.path)?.take(REQUIREMENTS_BYTES_MAX).read_to_end(&mut bytes)?;
+        }
+        Some((_, Content::Inline(inline))) => bytes.extend_from_slice(inline),
+        None => return Err(io::Error::new(io::ErrorKind::NotFound, format!("`{file}` is not among its files"))),
+    }
+    Ok(Required { file, bytes, lock: lock.map(|(name, text)| (name, text.into_bytes())) })
 }
 
 /// The contract in the first dialect that says all of it, or, where none does, in the first that can say it at all: what is lost then
@@ -168,7 +225,6 @@ mod tests {
     use crate::catalog::catalog::Catalog;
     use crate::contract::contract::{Field, Shape, Signature};
     use crate::contract::dtype::{DataType, Profile};
-    use crate::model::tree::Tree;
     use crate::oci::layer::EntryKind;
     use crate::oci::path::TreePath;
 
@@ -210,16 +266,19 @@ mod tests {
             runtime: Some("serving-runtime-python:3.11".to_owned()),
             description: Some("words".to_owned()),
             payload: payload.clone(),
+            required: None,
             contract: Some(FoundContract {
                 contract: contract(1, Profile::Text, DataType::String),
                 source: "contract.prototxt".to_owned(),
             }),
             warnings: vec!["mind the gap".to_owned()],
         };
-        let new = new_version(&model_, tree_digest, BTreeMap::new(), vec![NewLine::info("uploaded")]).unwrap();
+        let accepted = Policy { strict: true, allow: vec!["pickle:w.pkl".parse().unwrap()] };
+        let new = new_version(&model_, tree_digest, BTreeMap::new(), &accepted, vec![NewLine::info("uploaded")]).unwrap();
         let version = catalog.create_version(new).await.unwrap();
         let claim = catalog.claim(60).await.unwrap().unwrap();
         let back = model(&claim, &store).unwrap();
+        assert_eq!(policy(&claim), accepted);
         assert_eq!((back.name, back.model_type, back.runtime), (model_.name, model_.model_type, model_.runtime));
         assert_eq!((back.description, back.payload, back.contract), (model_.description, payload, model_.contract));
         assert_eq!(back.warnings, Vec::<String>::new());

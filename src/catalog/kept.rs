@@ -4,6 +4,8 @@
 //! neither; that it *was* removed follows from its number having been given. A number that this catalog has not given says nothing: the catalog may be
 //! younger than the store, or restored from a copy, and what it does not know of is not its to give away.
 //!
+//! Also what the next version takes over of the ones before: the lock of its requirements.
+//!
 //! What must stay true: numbers are read before versions, so that a version which is made in between is not taken for one that was removed.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -33,6 +35,14 @@ impl KeptVersions {
 }
 
 impl Catalog {
+    /// The lock that the model's newest version with these requirements was built with.
+    pub async fn last_lock(&self, model: &str, made_from: &Digest) -> Result<Option<String>, CatalogError> {
+        let query = "SELECT json_extract(v.report_json, '$.requirements.lock') FROM model_version v JOIN model m ON m.id = v.model_id \
+            WHERE m.name = $1 AND json_extract(v.report_json, '$.requirements.made_from') = $2 ORDER BY v.number DESC LIMIT 1";
+        let query = sqlx::query_scalar::<_, Option<String>>(query).bind(model).bind(made_from.to_string());
+        Ok(query.fetch_optional(self.reader()).await.map_err(failed("look for a lock"))?.flatten())
+    }
+
     /// What all versions need.
     pub async fn kept_versions(&self) -> Result<KeptVersions, CatalogError> {
         let operation = "list what versions need";

@@ -90,6 +90,9 @@ pub enum Command {
     /// Work with runtime bases.
     #[command(subcommand)]
     Base(BaseCommand),
+    /// Ask registries what they can.
+    #[command(subcommand)]
+    Registry(RegistryCommand),
     /// Print the completion script of a shell.
     Completions {
         /// Which shell.
@@ -126,6 +129,9 @@ pub struct ServeArguments {
     /// How many builds run at once.
     #[arg(long, default_value_t = 2, env = "HS_WORKERS", value_name = "N")]
     pub workers: usize,
+    /// A folder of Python wheels that models' requirements are installed from, before any index; may be given more than once.
+    #[arg(long, env = "HS_WHEELS", value_name = "DIR", value_delimiter = ':')]
+    pub wheels: Vec<PathBuf>,
 }
 
 /// What can be said about a model beside its folder.
@@ -157,6 +163,17 @@ pub struct ModelArguments {
     pub follow_links: bool,
 }
 
+/// What is done with findings of a model's fit.
+#[derive(Clone, Debug, Default, Args)]
+pub struct FitArguments {
+    /// Refuse a model with any finding: what its runtime lacks, suspicious pickles, secrets in the payload.
+    #[arg(long)]
+    pub strict: bool,
+    /// Accept findings of this check, in all files or in one; may be given more than once.
+    #[arg(long, value_name = "CHECK[:FILE]")]
+    pub allow: Vec<String>,
+}
+
 /// `hs upload`.
 #[derive(Debug, Args)]
 pub struct UploadArguments {
@@ -178,6 +195,9 @@ pub struct UploadArguments {
     /// Refuse a model whose contract, against the last finished version's, has changes at least this bad.
     #[arg(long, env = "HS_GATE", value_name = "breaking|any")]
     pub gate: Option<String>,
+    /// What is done with findings.
+    #[command(flatten)]
+    pub fit: FitArguments,
     /// What is said about the model.
     #[command(flatten)]
     pub model: ModelArguments,
@@ -213,12 +233,21 @@ pub struct BuildArguments {
     /// Read every file, also those that have not changed since the last build.
     #[arg(long)]
     pub no_cache: bool,
+    /// A folder of Python wheels that the requirements are installed from, before any index; may be given more than once.
+    #[arg(long, env = "HS_WHEELS", value_name = "DIR", value_delimiter = ':')]
+    pub wheels: Vec<PathBuf>,
+    /// Do not install the packages of requirements.txt.
+    #[arg(long)]
+    pub no_requirements: bool,
     /// Say what would be built and sent, and send nothing.
     #[arg(long)]
     pub dry_run: bool,
     /// Show which file goes in which layer, and why.
     #[arg(long)]
     pub explain: bool,
+    /// What is done with findings.
+    #[command(flatten)]
+    pub fit: FitArguments,
     /// What is said about the model.
     #[command(flatten)]
     pub model: ModelArguments,
@@ -277,8 +306,21 @@ pub struct InspectArguments {
 pub enum BaseCommand {
     /// Import a runtime base from root file system tars, a layout, an archive or a registry.
     Import(BaseImportArguments),
-    /// The runtimes that are known, and which of them are here.
+    /// Hold builds to the digests that these runtimes have now, imported here or in their registries.
+    Lock(BaseLockArguments),
+    /// The runtimes that are known, which of them are here, and whether their registries have others by now.
     List,
+}
+
+/// `hs base lock`.
+#[derive(Debug, Args)]
+pub struct BaseLockArguments {
+    /// Take the locks away.
+    #[arg(long)]
+    pub remove: bool,
+    /// `name:version`, or the name alone for its first version in the list.
+    #[arg(required = true, value_name = "RUNTIME")]
+    pub runtimes: Vec<String>,
 }
 
 /// `hs base import`.
@@ -296,6 +338,30 @@ pub struct BaseImportArguments {
     /// Root file system tars, each a layer, in order; or one image (`oci:…`, `oci-archive:…`, a reference).
     #[arg(required = true)]
     pub sources: Vec<String>,
+}
+
+/// `hs registry …`.
+#[derive(Debug, Subcommand)]
+pub enum RegistryCommand {
+    /// Find out what it will be like to push models to a repository, before it hurts.
+    Doctor(DoctorArguments),
+}
+
+/// `hs registry doctor`.
+#[derive(Debug, Args)]
+pub struct DoctorArguments {
+    /// The repository that models will be pushed to, `host[:port]/repository`.
+    #[arg(value_name = "HOST/REPO")]
+    pub repository: String,
+    /// Write nothing: only what can be read is found out.
+    #[arg(long)]
+    pub read_only: bool,
+    /// The largest request body that is tried, in MiB; nothing is kept of it.
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u64).range(1..=65_536), conflicts_with = "read_only")]
+    pub body_mib: u64,
+    /// A repository of the same registry with images in it, to mount a layer from.
+    #[arg(long, value_name = "REPO", conflicts_with = "read_only")]
+    pub mount_from: Option<String>,
 }
 
 #[cfg(test)]

@@ -1,24 +1,22 @@
 //! `hs base …`: runtime bases on this machine.
 //!
 //! `import` makes an image of root file system tars, or takes one from a layout, an archive or a registry, and puts it into the data folder's store (or
-//! wherever `--to` says) under the runtime's name. `list` shows what is known and what is here. Making the tars is the recipes' work (`base-images/`).
+//! wherever `--to` says) under the runtime's name. Locks and the list are in `base_lock.rs`; making the tars is the recipes' work (`base-images/`).
 
-use std::fmt::Write as _;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::args::{BaseCommand, BaseImportArguments};
+use super::base_lock;
 use super::open;
 use super::say::{Voice, size};
 use super::settings::Settings;
 use crate::build::base::Places;
 use crate::disk::destination::Destination;
 use crate::disk::seal::{self, SealError};
-use crate::disk::store::Store;
 use crate::disk::store_repositories::{self, ManifestKey};
 use crate::fault::{Failure, Fault};
 use crate::oci::base_image;
@@ -91,7 +89,8 @@ impl Failure for BaseCommandError {
 pub async fn run(command: &BaseCommand, settings: &Settings, voice: &Voice) -> Result<(), Box<dyn Failure>> {
     match command {
         BaseCommand::Import(arguments) => import(arguments, settings, voice).await,
-        BaseCommand::List => list(settings, voice),
+        BaseCommand::Lock(arguments) => base_lock::lock(arguments, settings, voice).await,
+        BaseCommand::List => base_lock::list(settings, voice).await,
     }
 }
 
@@ -172,23 +171,4 @@ async fn of_tars(
     let seconds = i64::try_from(settings.epoch_s).unwrap_or_default();
     let created = jiff::Timestamp::from_second(seconds).unwrap_or(jiff::Timestamp::UNIX_EPOCH).to_string();
     Ok(ImageSet { index: None, images: vec![base_image::assemble(&start, &layers, &created)?] })
-}
-
-fn list(settings: &Settings, voice: &Voice) -> Result<(), Box<dyn Failure>> {
-    let store = settings.places()?.store;
-    let mut rows: Vec<Value> = Vec::new();
-    let mut text = String::new();
-    for runtime in &settings.runtimes.runtimes {
-        let digest = imported(store.as_ref(), &runtime.name, &runtime.version);
-        let here = digest.as_ref().map_or("not imported".to_owned(), Clone::clone);
-        let _ = writeln!(text, "{:36} {:12} {here}", runtime.full_name(), runtime.model_types.join(","));
-        rows.push(json!({"name": runtime.full_name(), "reference": runtime.reference, "model_types": runtime.model_types,
-                         "platforms": runtime.platforms, "contract_dialect": runtime.contract_dialect.to_string(), "imported": digest}));
-    }
-    voice.result(&json!({"runtimes": rows}), &text)?;
-    Ok(())
-}
-
-fn imported(store: Option<&Arc<Store>>, name: &str, version: &str) -> Option<String> {
-    Some(store?.manifest(name, version).ok()??.digest.to_string())
 }

@@ -4,6 +4,7 @@
 //! destinations, `--dry-run`, `--explain`, the report.
 
 use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use serde_json::{Value, json};
@@ -11,12 +12,16 @@ use serde_json::{Value, json};
 use super::args::BuildArguments;
 use super::say::{Voice, size};
 use super::settings::Settings;
-use super::{contract_judge, open};
+use super::{contract_judge, fit, open};
+use crate::build::base::Places;
 use crate::build::recipe::{self, Built, Request};
+use crate::build::requirements::LockOrigin;
 use crate::contract::wire::Dialect;
+use crate::disk::atomic;
 use crate::fault::{Failure, Fault};
 use crate::model::intake::Model;
 use crate::model::plan::Layout;
+use crate::model::requirements_lock;
 use crate::oci::digest::Digest;
 use crate::oci::image::{LayerSource, Purpose};
 use crate::oci::layer::Recipe;
@@ -25,6 +30,7 @@ use crate::oci::path::TreePath;
 use crate::oci::platform::Platform;
 use crate::oci::report;
 use crate::progress::Transfer;
+use crate::registry::client::Repository;
 use crate::registry::copy::{self, Target};
 
 /// How many files of a layer are named before the rest is counted.
@@ -58,6 +64,8 @@ pub struct Outcome {
     pub built: Built,
     /// What the rules left out of the folder.
     pub left_out: Vec<TreePath>,
+    /// The lock that was written.
+    pub lock: Option<PathBuf>,
     /// Where the compressed layers are until the value is dropped.
     pub scratch: tempfile::TempDir,
 }
@@ -66,15 +74,23 @@ pub struct Outcome {
 pub async fn run(arguments: &BuildArguments, settings: &Settings, voice: &Voice) -> Result<(), Box<dyn Failure>> {
     let started = Instant::now();
     let locations: Vec<Location> = arguments.to.iter().map(|text| open::location(text)).collect::<Result<_, _>>()?;
-    let outcome = build(arguments, settings, voice).await?;
+    let places = settings.places()?;
+    // A registry is opened without a trace, so its layers may go while others are hashed. A local form makes its files: after the build, then.
+    let in_registries = !arguments.dry_run && locations.iter().all(|location| matches!(location, Location::Registry(_)));
+    let open_all = || locations.iter().map(|location| Target::open(location, &places.registries)).collect::<Result<Vec<Target>, _>>();
+    let mut targets = if in_registries { open_all()? } else { Vec::new() };
+    let outcome = build(arguments, settings, &places, targets.first().and_then(Target::repository), voice).await?;
     let mut transfer = Transfer::default();
     let mut references = Vec::new();
     if !arguments.dry_run {
-        let places = settings.places()?;
         // All are opened before anything goes anywhere: a slip in the last leaves nothing in the first.
-        let targets: Vec<Target> = locations.iter().map(|location| Target::open(location, &places.registries)).collect::<Result<_, _>>()?;
+        if !in_registries {
+            targets = open_all()?;
+        }
+        let mut sent = Some(&outcome.built.sent);
         for (location, target) in locations.iter().zip(targets) {
-            let moved = copy::copy(&outcome.built.images, &outcome.built.source, target, &voice.listener()).await?;
+            let sent = sent.take().cloned().unwrap_or_default();
+            let moved = copy::copy_rest(&outcome.built.images, &outcome.built.source, target, &sent, &voice.listener()).await?;
             transfer.merge(moved);
             references.push(location.to_string());
         }
@@ -84,15 +100,25 @@ pub async fn run(arguments: &BuildArguments, settings: &Settings, voice: &Voice)
     Ok(())
 }
 
-/// Builds the image of a folder; nothing is sent.
-pub async fn build(arguments: &BuildArguments, settings: &Settings, voice: &Voice) -> Result<Outcome, Box<dyn Failure>> {
+/// Builds the image of a folder. Nothing is sent but layers that had to be read, to a registry, where one is named; and nothing before the gate was passed.
+pub async fn build(
+    arguments: &BuildArguments,
+    settings: &Settings,
+    places: &Places,
+    to: Option<&Repository>,
+    voice: &Voice,
+) -> Result<Outcome, Box<dyn Failure>> {
     let platforms: Vec<Platform> = arguments.platform.iter().map(|text| text.parse()).collect::<Result<_, _>>()?;
     let platforms = unique(platforms);
     let dialect: Option<Dialect> = arguments.dialect.as_deref().map(str::parse).transpose()?;
+    let policy = fit::policy(&arguments.fit, settings)?;
     let layout = Layout::from_word(&arguments.layout).ok_or_else(|| BuildCommandError::Layout(arguments.layout.clone()))?;
-    let (folder, words, of_machine) = (arguments.folder.clone(), arguments.model.clone(), settings.clone());
+    let (folder, words, mut of_machine) = (arguments.folder.clone(), arguments.model.clone(), settings.clone());
+    of_machine.type_cache = of_machine.type_cache.filter(|_| !arguments.no_cache);
     let read = tokio::task::spawn_blocking(move || open::folder(&folder, &words, &of_machine)).await;
     let open::ReadFolder { model, left_out, .. } = read.map_err(recipe::BuildError::Stopped)??;
+    let cached = if arguments.no_cache { None } else { settings.fit_cache.clone() };
+    let facts = fit::facts(&model, &arguments.folder, settings, cached).await.map_err(recipe::BuildError::Stopped)?;
     for path in &left_out {
         voice.note(&format!("  left out: {path}"));
     }
@@ -101,6 +127,8 @@ pub async fn build(arguments: &BuildArguments, settings: &Settings, voice: &Voic
     }
     let scratch = tempfile::Builder::new().prefix("hs-build-").tempdir().map_err(BuildCommandError::Scratch)?;
     let request = Request {
+        facts,
+        policy,
         version: arguments.version.clone(),
         runtimes: settings.runtimes.clone(),
         platforms,
@@ -109,9 +137,30 @@ pub async fn build(arguments: &BuildArguments, settings: &Settings, voice: &Voic
         epoch_s: settings.epoch_s,
         scratch: scratch.path().to_owned(),
         cache: settings.layer_cache.clone().filter(|_| !arguments.no_cache),
+        installer: (!arguments.no_requirements)
+            .then(|| settings.packages.installer(&arguments.wheels, &settings.registries, true))
+            .transpose()?,
+        earlier_lock: None,
     };
-    let built = recipe::build(&model, &request, &settings.places()?, &voice.listener()).await?;
-    Ok(Outcome { model, built, left_out, scratch })
+    let built = recipe::build(&model, &request, places, to, &voice.listener()).await?;
+    let lock = if arguments.dry_run { None } else { keep_lock(&arguments.folder, &built, voice) };
+    Ok(Outcome { model, built, left_out, lock, scratch })
+}
+
+/// Keeps what a resolver chose beside the requirements, so that the next build chooses the same. The file is not shipped, so the image does not change by it.
+fn keep_lock(folder: &Path, built: &Built, voice: &Voice) -> Option<PathBuf> {
+    let installed = built.installed.as_ref().filter(|installed| installed.origin == LockOrigin::Resolved)?;
+    let path = folder.join(requirements_lock::FILE_NAME);
+    match atomic::write(&path, installed.lock.to_text().as_bytes()) {
+        Ok(()) => {
+            voice.note(&format!("the chosen packages are written down in {}: keep it, and every build has the same", path.display()));
+            Some(path)
+        }
+        Err(error) => {
+            voice.warn(&format!("`{}` cannot be written, so the next build may choose other packages: {error}", path.display()));
+            None
+        }
+    }
 }
 
 /// Each platform once, in the order in which they were named.
@@ -131,6 +180,14 @@ fn document(outcome: &Outcome, arguments: &BuildArguments, references: &[String]
     let contract = model.contract.as_ref().zip(built.contract.as_ref()).map(
         |(found, written)| json!({"source": found.source, "digest": Digest::of(&written.bytes), "dialect": written.dialect.to_string()}),
     );
+    let requirements = built.installed.as_ref().map(|installed| {
+        let origin = match installed.origin {
+            LockOrigin::Folder => "folder",
+            LockOrigin::Earlier => "earlier version",
+            LockOrigin::Resolved => "resolved",
+        };
+        json!({"lock": outcome.lock, "origin": origin, "packages": installed.packages})
+    });
     json!({
         "name": model.name,
         "version": arguments.version,
@@ -139,9 +196,11 @@ fn document(outcome: &Outcome, arguments: &BuildArguments, references: &[String]
         "base": base,
         "model_type": model.model_type,
         "contract": contract,
+        "requirements": requirements,
         "images": built.images.images.iter().map(report::image).collect::<Vec<_>>(),
         "transfer": transfer,
         "left_out": outcome.left_out,
+        "findings": built.findings,
         "warnings": built.warnings,
         "duration_ms": u64::try_from(duration_ms).unwrap_or(u64::MAX),
     })
@@ -170,20 +229,28 @@ fn text(outcome: &Outcome, arguments: &BuildArguments, references: &[String], tr
 
 /// Which file is in which layer; the rule itself stands in `model/plan.rs`.
 fn explain(outcome: &Outcome, out: &mut String) {
+    for finding in &outcome.built.findings {
+        let _ = writeln!(out, "  found: {finding}");
+    }
     let Some(image) = outcome.built.images.images.first() else { return };
     let mut recipes = outcome.built.recipes.iter();
     for layer in &image.layers {
-        let recipe = if layer.purpose == Purpose::Base { None } else { recipes.next() };
+        let recipe = if matches!(layer.purpose, Purpose::Base | Purpose::Requirements) { None } else { recipes.next() };
         let why = match (&layer.source, layer.purpose) {
             (_, Purpose::Base) => "of the base, as it is",
             (_, Purpose::Contract) => "the contract, alone so that it can be read and replaced by itself",
+            (_, Purpose::Requirements) => "the packages of requirements.txt, as their wheels have them",
             (LayerSource::File(_) | LayerSource::Remake(..), _) => "small files, chosen by a hash of their path, compressed",
             _ => "a large file, as it is: weights do not shrink",
         };
         let (digest, bytes) = (layer.descriptor.digest.short(), size(layer.descriptor.size_bytes));
         let _ = writeln!(out, "  {digest} {bytes:>12}  {}: {why}", layer.purpose.word());
-        if let Some(recipe) = recipe {
-            explain_files(recipe, out);
+        match (recipe, &outcome.built.installed) {
+            (Some(recipe), _) => explain_files(recipe, out),
+            (None, Some(installed)) if layer.purpose == Purpose::Requirements => {
+                let _ = writeln!(out, "      {}", installed.packages.join(", "));
+            }
+            _ => {}
         }
     }
 }

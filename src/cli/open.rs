@@ -125,9 +125,15 @@ pub struct ReadFolder {
 pub fn folder(path: &Path, arguments: &ModelArguments, settings: &Settings) -> Result<ReadFolder, OpenError> {
     let options = FolderOptions { follow_links: arguments.follow_links, limits: settings.limits };
     let selected = folder::read_folder(path, &options)?;
-    let given = given(path, arguments)?;
+    let mut given = given(path, arguments)?;
+    // What a type follows from is the files, but for what is said here: a type, or which part of a model is meant.
+    let cache = settings.type_cache.as_ref().filter(|_| given.model_type.is_none() && given.tags.is_empty());
+    given.model_type = cache.and_then(|cache| cache.find(&selected.tree)).or(given.model_type);
     let model = intake::intake(&selected.tree, &given, &open_content);
     let model = model.map_err(|source| OpenError::Intake { path: path.to_owned(), source })?;
+    if let Some(cache) = cache.filter(|_| given.model_type.is_none()) {
+        cache.remember(&selected.tree, &model.model_type);
+    }
     let rules = path.join(IGNORE_FILE);
     let ignore_rules = if rules.is_file() {
         let read = read_small_file(&rules, IGNORE_FILE_BYTES_MAX).map_err(|source| OpenError::Read { path: rules, source });

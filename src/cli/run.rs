@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use super::args::{BuildArguments, RunArguments};
+use super::args::{BuildArguments, FitArguments, RunArguments};
 use super::build;
 use super::container::{self, Container};
 use super::inspect;
@@ -147,6 +147,8 @@ async fn of_folder(
     let words = BuildArguments {
         folder: arguments.what.clone().into(),
         version: None,
+        wheels: Vec::new(),
+        no_requirements: false,
         platform: Vec::new(),
         to: Vec::new(),
         layout: "hydro".to_owned(),
@@ -156,11 +158,13 @@ async fn of_folder(
         no_cache: false,
         dry_run: false,
         explain: false,
+        fit: FitArguments::default(),
         model: arguments.model.clone(),
     };
-    let outcome = build::build(&words, settings, voice).await?;
+    let places = settings.places()?;
+    let outcome = build::build(&words, settings, &places, None, voice).await?;
     let location = Location::Layout { folder: layout.join(LAYOUT), tag: Some("run".to_owned()) };
-    let target = Target::open(&location, &settings.places()?.registries)?;
+    let target = Target::open(&location, &places.registries)?;
     copy::copy(&outcome.built.images, &outcome.built.source, target, &voice.listener()).await?;
     Ok((format!("oci:{LAYOUT}:run"), outcome.model.contract.map(|found| found.contract)))
 }

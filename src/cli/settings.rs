@@ -15,12 +15,18 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::args::Global;
+use super::package_settings::PackageSettings;
 use crate::build::base::Places;
 use crate::build::collect::CollectSettings;
+use crate::disk::base_lock;
+use crate::disk::base_lock::BaseLockError;
 use crate::disk::digest_cache::DigestCache;
+use crate::disk::fit_cache::FitCache;
 use crate::disk::seal_cache::SealCache;
 use crate::disk::store::{Store, StoreError};
+use crate::disk::type_cache::TypeCache;
 use crate::fault::{Failure, Fault};
+use crate::model::fit::{self, AllowanceError, Policy};
 use crate::model::runtime::{Runtime, RuntimeList};
 use crate::model::tree::Limits;
 use crate::model::yaml::{self, YamlError};
@@ -40,6 +46,12 @@ pub struct Settings {
     pub layer_cache: Option<SealCache>,
     /// What earlier uploads remember of files; `None` where there is no home.
     pub digest_cache: Option<DigestCache>,
+    /// What the files of earlier models told of their type; `None` where there is no home.
+    pub type_cache: Option<TypeCache>,
+    /// What earlier commands remember of the fit of files; `None` where there is no home.
+    pub fit_cache: Option<FitCache>,
+    /// Which findings of a model's fit are let through.
+    pub fit: Policy,
     /// Registries, credentials, certificates.
     pub registries: RegistrySettings,
     /// `host/prefix` of mirrors that hold the listed runtimes.
@@ -50,6 +62,8 @@ pub struct Settings {
     pub limits: Limits,
     /// When the service removes what nothing needs.
     pub collect: CollectSettings,
+    /// What installs Python's packages.
+    pub packages: PackageSettings,
     /// The instant of everything in an image, seconds since the epoch.
     pub epoch_s: u64,
     /// Where the service is, as the environment says.
@@ -85,9 +99,15 @@ pub enum SettingsError {
     /// There is no home folder, and nothing that replaces it.
     #[error("there is no place for data: neither `--data-dir` nor `XDG_DATA_HOME` nor `HOME` is set")]
     NoHome,
+    /// `fit.allow` names no check.
+    #[error("reading `fit` in the settings")]
+    Fit(#[source] AllowanceError),
     /// `SOURCE_DATE_EPOCH` is no number.
     #[error("SOURCE_DATE_EPOCH is `{0}`: expected a number of seconds since 1970")]
     Epoch(String),
+    /// The runtimes' locks cannot be read.
+    #[error("reading the locks of the runtimes")]
+    Locks(#[source] BaseLockError),
     /// The store cannot be opened.
     #[error("opening the data folder")]
     Store(#[source] StoreError),
@@ -100,7 +120,15 @@ impl Failure for SettingsError {
     fn fault(&self) -> Fault {
         match self {
             SettingsError::Store(error) => error.fault(),
+            SettingsError::Locks(error) => error.fault(),
             _ => Fault::Usage,
+        }
+    }
+
+    fn remedy(&self) -> Option<String> {
+        match self {
+            SettingsError::Locks(error) => error.remedy(),
+            _ => None,
         }
     }
 }
@@ -114,8 +142,18 @@ struct ConfigFile {
     ca_files: Vec<PathBuf>,
     base_mirrors: Vec<String>,
     runtimes: Vec<Runtime>,
+    runtime_aliases: BTreeMap<String, String>,
+    fit: ConfigFit,
     limits: ConfigLimits,
     garbage: ConfigGarbage,
+    wheels_dirs: Vec<PathBuf>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct ConfigFit {
+    strict: bool,
+    allow: Vec<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -169,17 +207,26 @@ impl Settings {
             None => home_folder("XDG_DATA_HOME", ".local/share").ok_or(SettingsError::NoHome)?.join("lamina"),
         };
         let defaults = Limits::default();
-        let mut runtimes = RuntimeList { runtimes: file.runtimes };
-        runtimes.runtimes.extend(RuntimeList::compiled_in().runtimes);
+        let compiled_in = RuntimeList::compiled_in();
+        let mut runtimes = RuntimeList { runtimes: file.runtimes, own_aliases: file.runtime_aliases, aliases: compiled_in.aliases };
+        runtimes.runtimes.extend(compiled_in.runtimes);
+        runtimes.lock(&base_lock::read(&data_folder).map_err(SettingsError::Locks)?);
+        let allow = fit::allowances(file.fit.allow.iter().map(String::as_str)).map_err(SettingsError::Fit)?;
         let epoch_s = match text_variable("SOURCE_DATE_EPOCH") {
             Some(text) => text.parse().map_err(|_| SettingsError::Epoch(text))?,
             None => 0,
         };
         let cache = |name: &str| Some(home_folder("XDG_CACHE_HOME", ".cache")?.join("lamina").join(name));
+        let wheels = cache("wheels").unwrap_or_else(|| data_folder.join("wheels"));
+        let digests = cache("digests").map(DigestCache::new);
         Ok(Settings {
             data_folder,
+            packages: PackageSettings::find(&variable, wheels, digests.clone(), file.wheels_dirs),
             layer_cache: cache("layers").map(SealCache::new),
-            digest_cache: cache("digests").map(DigestCache::new),
+            digest_cache: digests,
+            type_cache: cache("types").map(TypeCache::new),
+            fit_cache: cache("fit").map(FitCache::new),
+            fit: Policy { strict: file.fit.strict, allow },
             registries: RegistrySettings { memory_folder: cache("registries"), ..registry_settings(file.registries, file.ca_files) },
             base_mirrors: file.base_mirrors,
             runtimes,

@@ -13,6 +13,7 @@ use reqwest::multipart::{Form, Part};
 use serde_json::{Value, json};
 
 use super::args::UploadArguments;
+use super::fit;
 use super::open::{self, ReadFolder};
 use super::say::{Voice, size};
 use super::send::{self, Changed, SendError, Sending};
@@ -79,7 +80,7 @@ impl Failure for UploadError {
         match self {
             UploadError::Read(error) => error.fault(),
             UploadError::Failed { stage, .. } if matches!(stage.as_str(), "base" | "send") => Fault::Remote,
-            UploadError::Failed { stage, .. } if matches!(stage.as_str(), "contract" | "plan") => Fault::Invalid,
+            UploadError::Failed { stage, .. } if matches!(stage.as_str(), "contract" | "plan" | "fit") => Fault::Invalid,
             UploadError::Unfinished { .. } => Fault::Remote,
             UploadError::Failed { .. } | UploadError::Stopped(_) => Fault::Ours,
         }
@@ -110,10 +111,13 @@ pub async fn run(arguments: &UploadArguments, settings: &Settings, voice: &Voice
 pub async fn upload(arguments: &UploadArguments, settings: &Settings, voice: &Voice) -> Result<Value, Box<dyn Failure>> {
     // A slip in the word is told here, and not after the model has been sent.
     arguments.gate.as_deref().map(str::parse::<Gate>).transpose()?;
+    let policy = fit::policy(&arguments.fit, settings)?;
     let (folder, words, of_machine) = (arguments.folder.clone(), arguments.model.clone(), settings.clone());
     let read = tokio::task::spawn_blocking(move || open::folder(&folder, &words, &of_machine)).await;
-    let read = read.map_err(UploadError::Stopped)??;
+    let mut read = read.map_err(UploadError::Stopped)??;
     let tree = what_goes(&read);
+    let found = fit::judge(&read.model, &arguments.folder, &policy, settings).await.map_err(UploadError::Stopped)??;
+    read.model.warnings.extend(found);
     show(&read, &tree, voice);
     let service = Service::new(&url(arguments, &settings.service), &settings.registries)?;
     // Before gigabytes are read for nobody.
@@ -168,8 +172,14 @@ fn what_goes(read: &ReadFolder) -> Tree {
     let mut keep: Vec<TreePath> = read.model.payload.nodes().map(|(path, _)| path.clone()).collect();
     let definition = definition::FILE_NAMES.into_iter().find(|name| read.tree.file(name).is_some());
     let source = read.model.contract.as_ref().map(|found| found.source.as_str());
+    let lock = read.model.required.as_ref().and_then(|required| Some(required.lock.as_ref()?.0.as_str()));
     keep.extend(
-        definition.into_iter().chain(source).filter(|name| read.tree.file(name).is_some()).filter_map(|name| TreePath::new(name).ok()),
+        definition
+            .into_iter()
+            .chain(source)
+            .chain(lock)
+            .filter(|name| read.tree.file(name).is_some())
+            .filter_map(|name| TreePath::new(name).ok()),
     );
     let mut tree = Tree::new();
     // The service reads the same rules, or it would leave out what they take in again.
@@ -208,6 +218,7 @@ fn form(arguments: &UploadArguments, read: &ReadFolder) -> Form {
     let metadata = json!({
         "name": read.model.name, "model_type": read.model.model_type, "description": words.description, "runtime": read.model.runtime,
         "no_contract": words.no_contract, "tags": words.tag, "gate": arguments.gate,
+        "strict": arguments.fit.strict, "allow": arguments.fit.allow,
     });
     let mut form = Form::new().part("metadata", Part::text(metadata.to_string()));
     // So that what the gate refuses is refused before anything is sent. What no dialect says whole is judged when the files are there.

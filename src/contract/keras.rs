@@ -198,11 +198,16 @@ pub fn read_json(config: &[u8]) -> Result<Reading, KerasError> {
     contract_of(&Saved { config: config.to_vec(), keras_version: String::new() })
 }
 
-fn contract_of(saved: &Saved) -> Result<Reading, KerasError> {
+/// The config as JSON, where it has no more parts than fit into memory.
+pub(super) fn config_of(saved: &Saved) -> Result<Value, KerasError> {
     if saved.config.iter().filter(|byte| matches!(byte, b'{' | b'[')).count() > CONFIG_PARTS_MAX {
         return Err(KerasError::ConfigOfTooManyParts);
     }
-    let value = keras_source::parse(&saved.config).map_err(KerasError::Json)?;
+    keras_source::parse(&saved.config).map_err(KerasError::Json)
+}
+
+fn contract_of(saved: &Saved) -> Result<Reading, KerasError> {
+    let value = config_of(saved)?;
     let mut warnings = Vec::new();
     let said = [saved.keras_version.as_str(), value["keras_version"].as_str().unwrap_or_default()];
     let version = version(said.into_iter().find(|version| !version.is_empty()).unwrap_or_default(), &mut warnings);

@@ -29,12 +29,14 @@ pub const TEXT_BYTES_MAX: usize = 1 << 20;
 /// The deepest nesting of messages that is read: protobuf's own limit. The parser recurses, so it is counted before.
 const NESTING_MAX: usize = 100;
 
+/// Made once: it takes longer than reading a contract.
+static MESSAGES: LazyLock<DescriptorPool> =
+    LazyLock::new(|| DescriptorPool::decode(crate::proto::DESCRIPTORS).expect("build.rs wrote the descriptor set"));
 static CONTRACT_MESSAGE: LazyLock<MessageDescriptor> = LazyLock::new(|| message_named("hydrosphere.contract.ModelContract"));
 static ANY_CONTRACT_MESSAGE: LazyLock<MessageDescriptor> = LazyLock::new(|| message_named(text_eras::MESSAGE));
 
 fn message_named(name: &str) -> MessageDescriptor {
-    let pool = DescriptorPool::decode(crate::proto::DESCRIPTORS).expect("build.rs wrote the descriptor set");
-    pool.get_message_by_name(name).expect("build.rs compiled the message")
+    MESSAGES.get_message_by_name(name).expect("build.rs compiled the message")
 }
 
 /// Why a text is no contract.

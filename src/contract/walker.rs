@@ -21,7 +21,7 @@ const BUFFER_BYTES: usize = 8 << 10;
 const JUMP_BYTES: usize = 512;
 
 /// A message of the file, and how far the walk over it has come.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Span {
     at: u64,
     end: u64,

@@ -12,6 +12,7 @@ use super::layout::{Layout, LayoutError};
 use super::oci_archive::{OciArchive, OciArchiveError};
 use super::render::Renderer;
 use super::seal::{self, SealError};
+use super::splice_reader::SpliceReader;
 use super::store::{Store, StoreError};
 use crate::fault::{Failure, Fault};
 use crate::oci::digest::Digest;
@@ -138,6 +139,13 @@ impl Destination {
                 };
                 if !kept {
                     self.put_blob(&layer.descriptor, &mut Renderer::new(recipe.clone()))?;
+                }
+                Ok(true)
+            }
+            LayerSource::Splice(splice) => {
+                match self {
+                    Destination::Store { store, .. } => store.put_splice(&layer.descriptor.digest, splice)?,
+                    _ => self.put_blob(&layer.descriptor, &mut SpliceReader::new(splice.clone()))?,
                 }
                 Ok(true)
             }

@@ -265,8 +265,7 @@ struct OpenFile {
     /// What the entry says.
     size_bytes: u64,
     at: u64,
-    /// The open file, and what it was when it was opened.
-    opened: Option<(File, Stamp)>,
+    opened: Option<File>,
     checked_at_end: bool,
 }
 
@@ -284,7 +283,7 @@ impl OpenFile {
             self.check_at_end()?;
             return Ok(0);
         }
-        let (file, _) = self.opened.as_mut().expect("opened above");
+        let file = self.opened.as_mut().expect("opened above");
         let read = loop {
             match file.read(&mut buffer[..length]) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -300,38 +299,47 @@ impl OpenFile {
         }
     }
 
-    fn open(&self) -> Result<(File, Stamp), RenderError> {
-        let path = &self.local.path;
-        // Not blocking: a pipe that has taken the file's place would wait for a writer for ever.
-        let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
-        let mut file = File::options().read(true).custom_flags(flags).open(path).map_err(|source| match source.kind() {
-            io::ErrorKind::NotFound => changed(path, "it is gone".to_owned()),
-            _ => unreadable(path, source),
-        })?;
-        let metadata = file.metadata().map_err(|source| unreadable(path, source))?;
-        if !metadata.is_file() {
-            return Err(changed(path, "it is no longer a regular file".to_owned()));
+    fn open(&self) -> Result<File, RenderError> {
+        let mut file = open_file(&self.local, self.size_bytes)?;
+        if self.size_bytes - self.at > READ_BYTES as u64 {
+            // The system reads further ahead. Where it does not know how, nothing is lost.
+            let _ = rustix::fs::fadvise(&file, self.at, None, rustix::fs::Advice::Sequential);
         }
-        let now = self.compared(&metadata);
-        compare(path, (self.size_bytes, self.local.stamp), (metadata.len(), now))?;
         if self.at > 0 {
-            file.seek(SeekFrom::Start(self.at)).map_err(|source| unreadable(path, source))?;
+            file.seek(SeekFrom::Start(self.at)).map_err(|source| unreadable(&self.local.path, source))?;
         }
-        Ok((file, now))
-    }
-
-    /// What of a file is compared beside its size.
-    fn compared(&self, metadata: &std::fs::Metadata) -> Stamp {
-        if self.local.stamp == Stamp::default() { Stamp::default() } else { stamp(metadata) }
+        Ok(file)
     }
 
     fn check_at_end(&mut self) -> Result<(), RenderError> {
-        let Some((file, opened)) = self.opened.as_ref().filter(|_| !self.checked_at_end) else { return Ok(()) };
-        let metadata = file.metadata().map_err(|source| unreadable(&self.local.path, source))?;
-        compare(&self.local.path, (self.size_bytes, *opened), (metadata.len(), self.compared(&metadata)))?;
+        let Some(file) = self.opened.as_ref().filter(|_| !self.checked_at_end) else { return Ok(()) };
+        check_file(file, &self.local, self.size_bytes)?;
         self.checked_at_end = true;
         Ok(())
     }
+}
+
+/// Opens a file that must be what it was when it was listed.
+pub(super) fn open_file(local: &LocalFile, size_bytes: u64) -> Result<File, RenderError> {
+    let path = &local.path;
+    // Not blocking: a pipe that has taken the file's place would wait for a writer for ever.
+    let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let file = File::options().read(true).custom_flags(flags).open(path).map_err(|source| match source.kind() {
+        io::ErrorKind::NotFound => changed(path, "it is gone".to_owned()),
+        _ => unreadable(path, source),
+    })?;
+    check_file(&file, local, size_bytes)?;
+    Ok(file)
+}
+
+/// Compares an open file with what it was when it was listed.
+pub(super) fn check_file(file: &File, local: &LocalFile, size_bytes: u64) -> Result<(), RenderError> {
+    let metadata = file.metadata().map_err(|source| unreadable(&local.path, source))?;
+    if !metadata.is_file() {
+        return Err(changed(&local.path, "it is no longer a regular file".to_owned()));
+    }
+    let now = if local.stamp == Stamp::default() { Stamp::default() } else { stamp(&metadata) };
+    compare(&local.path, (size_bytes, local.stamp), (metadata.len(), now))
 }
 
 fn compare(path: &Path, expected: (u64, Stamp), found: (u64, Stamp)) -> Result<(), RenderError> {

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::render::{READ_BYTES, RenderError, Renderer};
+use super::root_tar;
 use crate::fault::{Failure, Fault};
 use crate::oci::digest::{Digest, Hasher};
 use crate::oci::image::{Compression, LayerSource, Purpose, SealedLayer};
@@ -120,17 +121,10 @@ fn seal_gzip(recipe: Arc<Recipe>, purpose: Purpose, scratch: &Path, progress: &d
     compress(&mut next, purpose, scratch)
 }
 
-/// Seals a finished tar: a root file system that becomes a layer of a base. Compressed, as above.
+/// Seals a finished tar, plain or packed: a root file system that becomes a layer of a base. Compressed, as above.
 pub fn seal_tar(tar: &Path, purpose: Purpose, scratch: &Path, progress: &dyn Fn(u64)) -> Result<SealedLayer, SealError> {
     let failed = |source| SealError::Tar { tar: tar.to_owned(), source };
-    let mut file = std::fs::File::open(tar).map_err(failed)?;
-    let mut block = [0; 512];
-    file.read_exact(&mut block).map_err(failed)?;
-    // Every dialect of tar since 1988 has this word there.
-    if &block[257..262] != b"ustar" {
-        return Err(failed(io::Error::new(io::ErrorKind::InvalidData, "it is no tar archive")));
-    }
-    let mut reader = block.as_slice().chain(file);
+    let mut reader = root_tar::open(tar).map_err(failed)?;
     let mut next = |buffer: &mut [u8]| {
         let mut filled = 0;
         while filled < buffer.len() {

@@ -18,6 +18,7 @@ use super::atomic;
 use crate::oci::digest::{Digest, Hasher};
 use crate::oci::image::{Compression, SealedLayer};
 use crate::oci::layer::{Content, EntryKind, Recipe, Stamp};
+use crate::oci::splice::{PieceSource, Splice};
 
 /// How long a file must have been left alone before its digest is remembered.
 pub(super) const SETTLED_NS: i128 = 2_000_000_000;
@@ -27,6 +28,9 @@ const ENTRIES_MAX: usize = 10_000;
 
 /// Goes into every name: another form of entries, or other bytes for the same recipe, must not meet old entries.
 const FORM: &str = "lamina layer cache 1, gzip 6";
+
+/// The same for splices.
+const SPLICE_FORM: &str = "lamina splice cache 1";
 
 /// The cache's folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,6 +64,42 @@ impl SealCache {
     /// Remembers a layer that has just been sealed; says whether it did.
     pub fn remember(&self, recipe: &Recipe, layer: &SealedLayer) -> bool {
         self.try_remember(recipe, layer).unwrap_or(false)
+    }
+
+    /// What is remembered of a layer that is a splice: its bytes follow from its pieces and from the digests of its files.
+    pub fn find_splice(&self, splice: &Splice) -> Option<Remembered> {
+        serde_json::from_slice(&fs::read(self.splice_path(splice)).ok()?).ok()
+    }
+
+    /// Remembers a splice whose members have been proven; without it they are proven again.
+    pub fn remember_splice(&self, splice: &Splice, layer: &SealedLayer) {
+        let remembered = Remembered { digest: layer.digest, size_bytes: layer.size_bytes, diff_id: layer.diff_id };
+        let write = || -> std::io::Result<()> {
+            fs::create_dir_all(&self.folder)?;
+            prune(&self.folder, ENTRIES_MAX)?;
+            let file = atomic::temporary(&self.folder)?;
+            serde_json::to_writer(file.as_file(), &remembered)?;
+            file.persist(self.splice_path(splice)).map_err(|error| error.error)?;
+            Ok(())
+        };
+        drop(write());
+    }
+
+    fn splice_path(&self, splice: &Splice) -> PathBuf {
+        let mut hasher = Hasher::new();
+        hasher.update(SPLICE_FORM.as_bytes());
+        hasher.update(Digest::of(splice.glue()).as_bytes());
+        for file in splice.files() {
+            hasher.update(file.digest.as_bytes());
+        }
+        for piece in splice.pieces() {
+            let (file, at) = match piece.from {
+                PieceSource::Glue(at) => (u64::MAX, at),
+                PieceSource::File { file, offset_bytes } => (file as u64, offset_bytes),
+            };
+            [piece.size_bytes, file, at].into_iter().for_each(|number| hasher.update(&number.to_le_bytes()));
+        }
+        self.folder.join(hasher.finish().hex())
     }
 
     /// Takes back what is remembered of a layer.

@@ -4,12 +4,13 @@
 //! DATA/
 //!   content/<hex>            the files of models, once each, named by their SHA-256
 //!   blobs/<hex>              real bytes: manifests, configs, compressed layers, layers that were pushed, tree documents
-//!   recipes/<hex>            layers that exist as recipes over content: named by the digest of the tar
+//!   recipes/<hex>            layers that exist as recipes or splices over content: named by the digest of what they give
 //!   repositories/<name>/_tags/<tag>         a digest, as text
 //!   repositories/<name>/_manifests/<hex>    the media type, as text; the bytes are a blob
 //!   repositories/<name>/_kept/<tag>         a digest, as text: the tag is a model's version and stays as it is
 //!   repositories/<name>/_blobs/<hex>        empty: the blob can be had from this repository
 //!   repositories/<name>/_referrers/<hex of the subject>/<hex>    the descriptor of a manifest about the subject
+//!   wheels/<hex>/<name>      wheels that were fetched: a cache of the service's, tidied with the rest
 //!   uploads/                 what is on its way: sessions, temporary files, staging folders
 //!   use.lock                 who uses and who removes (`store_use.rs`)
 //! ```
@@ -27,14 +28,14 @@ use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 
-use super::render::{RenderError, Renderer};
+use super::render::RenderError;
+use super::store_splice::Rendered;
 use super::store_use::LOCK;
 use super::verified::CopyError;
 use crate::fault::{Failure, Fault};
 use crate::oci::digest::{Digest, Hasher};
-use crate::oci::layer::Recipe;
 
 /// How many parsed recipes are kept: pulls ask for one layer in many ranges.
 const RECIPES_KEPT: usize = 8;
@@ -44,7 +45,7 @@ const RECIPES_KEPT: usize = 8;
 pub struct Store {
     root: PathBuf,
     /// The recipes asked for last, latest last.
-    recipes: Mutex<Vec<(Digest, Arc<Recipe>)>>,
+    recipes: Mutex<Vec<(Digest, Rendered)>>,
     /// How far uploads in pieces have been hashed, so that they need not be read again.
     pub(super) hashers: Mutex<BTreeMap<String, RunningHash>>,
 }
@@ -258,7 +259,7 @@ impl Store {
         }
         let recipe = self.recipe(digest)?.ok_or(StoreError::Missing(*digest))?;
         check_range(digest, &range, recipe.size_bytes())?;
-        Ok(Box::new(Renderer::range(recipe, range)))
+        Ok(recipe.range(range))
     }
 
     /// All bytes of what `digest` names, and their number.
@@ -286,13 +287,13 @@ impl Store {
         Ok(Some(bytes))
     }
 
-    /// The layer recipe called `digest`; `None` where there is none.
-    pub fn recipe(&self, digest: &Digest) -> Result<Option<Arc<Recipe>>, StoreError> {
+    /// The recipe or splice called `digest`; `None` where there is none.
+    pub fn recipe(&self, digest: &Digest) -> Result<Option<Rendered>, StoreError> {
         let kept = || self.recipes.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if let Some((_, recipe)) = kept().iter().find(|(known, _)| known == digest) {
             return Ok(Some(recipe.clone()));
         }
-        let Some(recipe) = self.load_recipe(digest)?.map(Arc::new) else { return Ok(None) };
+        let Some(recipe) = self.load_recipe(digest)? else { return Ok(None) };
         let mut kept = kept();
         if kept.len() == RECIPES_KEPT {
             kept.remove(0);

@@ -89,6 +89,7 @@ impl Store {
     pub fn put_layer(&self, layer: &SealedLayer) -> Result<(), StoreError> {
         match &layer.source {
             LayerSource::Recipe(recipe) => self.put_recipe(&layer.digest, recipe),
+            LayerSource::Splice(splice) => self.put_splice(&layer.digest, splice),
             LayerSource::File(path) => {
                 let mut file = fs::File::open(path).map_err(failed("open", path))?;
                 let descriptor = Descriptor::new("", layer.digest, layer.size_bytes);

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::atomic;
 use super::store::{Store, StoreError, failed};
+use super::store_splice::{self, Rendered};
 use super::store_use::renew_file;
 use crate::model::tree::Tree;
 use crate::oci::digest::Digest;
@@ -160,16 +161,23 @@ impl Store {
         Ok(Some(stored.nodes.into_iter().filter_map(|entry| Some(entry.file?.digest)).collect()))
     }
 
-    /// The contents that a stored recipe names; `None` where the recipe is not here.
+    /// The contents that a stored recipe or splice names; `None` where it is not here.
     pub fn contents_of_recipe(&self, digest: &Digest) -> Result<Option<Vec<Digest>>, StoreError> {
-        let path = self.recipe_path(digest);
-        let bytes = match fs::read(&path) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(failed("read", &path)(error)),
-        };
+        let Some((bytes, path)) = self.read_recipe(digest)? else { return Ok(None) };
+        if store_splice::is_splice(&bytes) {
+            return store_splice::contents(&bytes, path).map(Some);
+        }
         let stored: StoredRecipe = parse(&bytes, path)?;
         Ok(Some(stored.entries.into_iter().filter_map(|entry| Some(entry.file?.digest)).collect()))
+    }
+
+    fn read_recipe(&self, digest: &Digest) -> Result<Option<(Vec<u8>, PathBuf)>, StoreError> {
+        let path = self.recipe_path(digest);
+        match fs::read(&path) {
+            Ok(bytes) => Ok(Some((bytes, path))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(failed("read", &path)(error)),
+        }
     }
 
     /// Keeps a layer as a recipe under the digest of its tar, which the caller has computed (`seal.rs`).
@@ -184,16 +192,15 @@ impl Store {
         self.write(&path, &bytes)
     }
 
-    pub(super) fn load_recipe(&self, digest: &Digest) -> Result<Option<Recipe>, StoreError> {
-        let path = self.recipe_path(digest);
-        let bytes = match fs::read(&path) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(failed("read", &path)(error)),
-        };
+    pub(super) fn load_recipe(&self, digest: &Digest) -> Result<Option<Rendered>, StoreError> {
+        let Some((bytes, path)) = self.read_recipe(digest)? else { return Ok(None) };
+        if store_splice::is_splice(&bytes) {
+            return self.load_splice(&bytes, path).map(|splice| Some(Rendered::Splice(Arc::new(splice))));
+        }
         let stored: StoredRecipe = parse(&bytes, path.clone())?;
         let entries = stored.entries.into_iter().map(|entry| self.restored(entry)).collect();
-        Recipe::new(entries, stored.modified_s).map(Some).map_err(|error| StoreError::Damaged { path, what: error.to_string() })
+        let recipe = Recipe::new(entries, stored.modified_s).map_err(|error| StoreError::Damaged { path, what: error.to_string() })?;
+        Ok(Some(Rendered::Recipe(Arc::new(recipe))))
     }
 
     fn stored(&self, path: &TreePath, kind: &EntryKind) -> Result<StoredEntry, StoreError> {
@@ -225,7 +232,7 @@ impl Store {
     }
 
     /// Keeps a small file of a model that was never on disk, such as the compiled contract.
-    fn put_content(&self, bytes: &[u8]) -> Result<Digest, StoreError> {
+    pub(super) fn put_content(&self, bytes: &[u8]) -> Result<Digest, StoreError> {
         let digest = Digest::of(bytes);
         let path = self.content_path(&digest);
         if fs::metadata(&path).is_ok_and(|metadata| metadata.len() == bytes.len() as u64) && renew_file(&path)? {
@@ -236,10 +243,10 @@ impl Store {
     }
 }
 
-fn json<T: Serialize>(document: &T) -> Vec<u8> {
+pub(super) fn json<T: Serialize>(document: &T) -> Vec<u8> {
     serde_json::to_vec(document).expect("paths, numbers and digests are representable in JSON")
 }
 
-fn parse<'a, T: Deserialize<'a>>(bytes: &'a [u8], path: PathBuf) -> Result<T, StoreError> {
+pub(super) fn parse<'a, T: Deserialize<'a>>(bytes: &'a [u8], path: PathBuf) -> Result<T, StoreError> {
     serde_json::from_slice(bytes).map_err(|error| StoreError::Damaged { path, what: error.to_string() })
 }

@@ -18,6 +18,7 @@ use super::store_removal::digests_in;
 use super::store_repositories::{KEPT, MANIFESTS, TAGS, list, read_digest};
 use super::store_uploads::mark;
 use super::store_use::{Horizon, remove_file, used};
+use super::wheel_cache::WheelCache;
 use crate::oci::digest::Digest;
 
 /// How many files are removed under one hold of the lock: a push waits for them.
@@ -227,6 +228,14 @@ impl Store {
             atomic::flush_folder(&folder).map_err(failed("flush", &folder))?;
         }
         Ok((removed, spared))
+    }
+}
+
+impl Store {
+    /// Removes the wheels that were last used before the horizon from the service's own cache; those that a layer needs are content as well. Returns their bytes.
+    pub fn collect_wheels(&self, horizon: &Horizon) -> Result<u64, StoreError> {
+        let folder = self.root().join("wheels");
+        WheelCache::remove_unused(&folder, horizon.before).map_err(failed("tidy", &folder))
     }
 }
 

@@ -22,9 +22,12 @@ const CONTRACT_NAMES: [&str; 3] = ["contract.prototxt", "contract.protobin", "co
 /// The model type of code that says no version of Python.
 const PYTHON: &str = "python";
 
-/// Whether what is served is the code of a Python model: the type says so, or no type is said and the code is there.
+/// Whether what is served is the code of a Python model: the type says so, or no type is said, or Keras', and the code is there.
 pub fn is_python(said_type: Option<&str>, payload: &Tree) -> bool {
-    said_type.map_or_else(|| payload.file(FUNC_MAIN).is_some(), python_code::is_python)
+    match said_type {
+        Some(said_type) if said_type.split(':').next() != Some("keras") => python_code::is_python(said_type),
+        _ => payload.file(FUNC_MAIN).is_some(),
+    }
 }
 
 /// The contract of the model in `tree`, and the type that its files tell. What is not in `payload` is not shipped, and says nothing of the model.
@@ -46,8 +49,13 @@ pub fn choose(
     let implied = framework::implied(payload, &tags(given), open);
     let nothing_is_read = matches!(implied, Ok(None));
     let (contract, detected) = settle(found, implied, given, || framework::why_none(payload, open), warnings)?;
-    let foreign = || framework::recognised(payload, open).map(|(_, foreign)| foreign.model_type());
-    Ok((contract, if nothing_is_read { foreign() } else { detected }))
+    if !nothing_is_read {
+        return Ok((contract, detected));
+    }
+    // Files are opened for this: not where the type is said.
+    let is_said = given.model_type.is_some() || definition.model_type.is_some();
+    let foreign = if is_said { None } else { framework::recognised(payload, open) };
+    Ok((contract, foreign.map(|(_, foreign)| foreign.model_type())))
 }
 
 fn tags(given: &Given) -> Tags {

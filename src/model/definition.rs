@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 
 use super::inline_contract::{self, InlineContract, InlineContractError};
+use super::install_command;
 use super::yaml::{self, YamlError, YamlFile};
 use super::yaml_section::{Section, SectionError};
 use super::yaml_tree::{Mark, Node, Value};
@@ -31,6 +32,8 @@ pub struct Definition {
     pub contract: Option<DefinedContract>,
     /// What is shipped; `None`: everything.
     pub payload: Option<Vec<PayloadEntry>>,
+    /// The file of requirements that `install-command` installs.
+    pub requirements: Option<TreePath>,
     /// For people.
     pub description: Option<String>,
     /// `metadata` of the later forms.
@@ -200,6 +203,7 @@ fn seed_form(file: &YamlFile<'_>, top: &Node, below: &Node) -> Result<Definition
         runtime: None,
         contract: defined,
         payload: payload(&section)?,
+        requirements: None,
         description: section.text("description")?,
         metadata: BTreeMap::new(),
         warnings,
@@ -208,14 +212,7 @@ fn seed_form(file: &YamlFile<'_>, top: &Node, below: &Node) -> Result<Definition
 
 fn later_form(file: &YamlFile<'_>, top: &Node) -> Result<Definition, DefinitionError> {
     let section = Section { file, prefix: "", node: top };
-    if let Some(command) = section.value("install-command") {
-        return Err(DefinitionError::NotDone {
-            at: file.place(command.mark),
-            key: "install-command",
-            reason: "no command is run while an image is built",
-            remedy: "put the packages into the runtime's base image",
-        });
-    }
+    let requirements = requirements(&section)?;
     let known = ["kind", "name", "model-type", "runtime", "payload", "contract", "description", "install-command", "metadata"];
     let mut warnings = section.unknown(&known, &KNOWN_ELSEWHERE);
     let runtime = section.text("runtime")?;
@@ -228,9 +225,22 @@ fn later_form(file: &YamlFile<'_>, top: &Node) -> Result<Definition, DefinitionE
         runtime,
         contract: defined,
         payload: payload(&section)?,
+        requirements,
         description: section.text("description")?,
         metadata: section.text_map("metadata")?,
         warnings,
+    })
+}
+
+/// What `install-command` installs, where that is all it does.
+fn requirements(section: &Section<'_>) -> Result<Option<TreePath>, DefinitionError> {
+    let Some(node) = section.value("install-command") else { return Ok(None) };
+    let Some(command) = section.text("install-command")? else { return Ok(None) };
+    install_command::requirements_of(&command).map(Some).ok_or_else(|| DefinitionError::NotDone {
+        at: section.file.place(node.mark),
+        key: "install-command",
+        reason: "no command is run while an image is built; `pip install -r FILE` is understood and done another way",
+        remedy: "list the packages in requirements.txt and write `pip install -r requirements.txt`, or put what the command makes into the runtime's base image",
     })
 }
 

@@ -12,8 +12,11 @@ use super::contract_choice;
 use super::contract_file::ContractFileError;
 use super::definition::{self, Definition, DefinitionError, PayloadEntry};
 use super::framework::{FrameworkError, Open};
+use super::keras_ways;
 use super::name::{ModelName, NameError};
-use super::python_code::CodeError;
+use super::python_code::{CodeError, FUNC_MAIN};
+use super::requirements::{self, Required, RequirementsError};
+use super::requirements_lock;
 use super::tree::Tree;
 use crate::contract::contract::Contract;
 use crate::fault::{Failure, Fault};
@@ -54,6 +57,8 @@ pub struct Model {
     pub description: Option<String>,
     /// What is shipped.
     pub payload: Tree,
+    /// The packages that it needs.
+    pub required: Option<Required>,
     /// What goes in and what comes out, with the model's name set.
     pub contract: Option<FoundContract>,
     /// What had to be said.
@@ -143,12 +148,29 @@ pub enum IntakeError {
     /// The code of a Python model does not keep its contract.
     #[error("the model's code does not keep its contract")]
     Code(#[from] CodeError),
+    /// The requirements, or their lock, are not taken.
+    #[error(transparent)]
+    Requirements(#[from] RequirementsError),
+    /// `install-command` names a file that is not there.
+    #[error("`{file}` in `install-command` is not among the model's files")]
+    MissingRequirements {
+        /// Which.
+        file: String,
+    },
     /// There is no contract.
     #[error("no contract was found")]
     NoContract {
         /// What the files tell.
         hint: String,
     },
+}
+
+impl Model {
+    /// The type that picks the runtime: a Keras model that its own code loads is served by Python.
+    pub fn served_type(&self) -> &str {
+        let is_code = self.model_type.split(':').next() == Some("keras") && self.payload.file(FUNC_MAIN).is_some();
+        if is_code { "python" } else { &self.model_type }
+    }
 }
 
 impl Failure for IntakeError {
@@ -158,6 +180,7 @@ impl Failure for IntakeError {
             IntakeError::Framework(error) => error.fault(),
             IntakeError::Definition(error) => error.fault(),
             IntakeError::ContractFile(error) => error.fault(),
+            IntakeError::Requirements(error) => error.fault(),
             _ => Fault::Invalid,
         }
     }
@@ -168,6 +191,7 @@ impl Failure for IntakeError {
             IntakeError::Name(error) => error.remedy(),
             IntakeError::Framework(error) => error.remedy(),
             IntakeError::Code(error) => error.remedy(),
+            IntakeError::Requirements(error) => error.remedy(),
             IntakeError::NoName => Some("name it with `--name`, or with `name` in serving.yaml".to_owned()),
             IntakeError::MissingPayload { .. } => Some("correct the entry in serving.yaml; names are relative to its folder".to_owned()),
             IntakeError::Empty => Some("run the command in the model's folder".to_owned()),
@@ -189,7 +213,7 @@ pub fn intake(tree: &Tree, given: &Given, open: Open<'_>) -> Result<Model, Intak
     let name = [&given.name, &definition.name, &given.fallback_name].into_iter().flatten().next().ok_or(IntakeError::NoName)?;
     let name = ModelName::new(name)?;
     let mut warnings = definition.warnings.clone();
-    let payload = choose_payload(tree, definition.payload.as_deref())?;
+    let payload = choose_payload(tree, definition.payload.as_deref())?.without(requirements_lock::FILE_NAME);
     if payload.is_empty() {
         return Err(IntakeError::Empty);
     }
@@ -197,14 +221,18 @@ pub fn intake(tree: &Tree, given: &Given, open: Open<'_>) -> Result<Model, Intak
     let is_python = contract_choice::is_python(said_type, &payload);
     let (contract, detected) = contract_choice::choose(tree, &payload, &definition, given, is_python, open, &mut warnings)?;
     if let Some(found) = contract.as_ref().filter(|_| is_python) {
-        warnings.extend(contract_choice::check_code(&payload, &found.contract, said_type, open)?);
+        // Which Python will run it, and what that lacks, is known when the runtime is (`fit_judge.rs`).
+        warnings.extend(contract_choice::check_code(&payload, &found.contract, None, open)?);
     }
     let contract = contract.map(|found| named(found, &name));
+    if let Some(found) = contract.as_ref().filter(|_| !is_python && given.runtime.is_none() && definition.runtime.is_none()) {
+        warnings.extend(keras_without_code(&payload, said_type.or(detected.as_deref()), found));
+    }
     let model_type = said_type.map(str::to_owned).or(detected);
-    if payload.file("requirements.txt").is_some() {
-        warnings.push(
-            "`requirements.txt` is shipped, but its packages are not installed into the image: the runtime must have them".to_owned(),
-        );
+    let required = required(tree, &payload, &definition, open)?;
+    if let Some(required) = required.as_ref().filter(|_| is_python) {
+        // What is refused is refused before anything is sent or numbered.
+        requirements::read(&required.file, &required.bytes)?;
     }
     Ok(Model {
         name,
@@ -212,9 +240,35 @@ pub fn intake(tree: &Tree, given: &Given, open: Open<'_>) -> Result<Model, Intak
         runtime: given.runtime.clone().or(definition.runtime),
         description: given.description.clone().or(definition.description),
         payload,
+        required,
         contract,
         warnings,
     })
+}
+
+/// What is said of a Keras model that no code loads.
+fn keras_without_code(payload: &Tree, model_type: Option<&str>, found: &FoundContract) -> Option<String> {
+    let model_type = model_type.filter(|model_type| model_type.split(':').next() == Some("keras"))?;
+    let is_keras = |path: &TreePath| [".h5", ".hdf5", ".keras"].iter().any(|end| path.as_str().ends_with(end));
+    let file = payload.files().map(|(path, _)| path).find(|path| is_keras(path))?;
+    Some(keras_ways::ways(file.as_str(), model_type, &found.contract))
+}
+
+/// The requirements among what is shipped, and their lock, which is not.
+fn required(tree: &Tree, payload: &Tree, definition: &Definition, open: Open<'_>) -> Result<Option<Required>, IntakeError> {
+    let file = definition.requirements.as_ref().map_or(requirements::FILE_NAME, TreePath::as_str);
+    let Some((size_bytes, content)) = payload.file(file) else {
+        let missing = || IntakeError::MissingRequirements { file: file.to_owned() };
+        return if definition.requirements.is_some() { Err(missing()) } else { Ok(None) };
+    };
+    let bytes = read_small(file, size_bytes, content, requirements::REQUIREMENTS_BYTES_MAX, open)?;
+    let mut lock = None;
+    for name in [requirements_lock::FILE_NAME, "pylock.toml"] {
+        if let Some((size_bytes, content)) = tree.file(name).filter(|_| lock.is_none()) {
+            lock = Some((name.to_owned(), read_small(name, size_bytes, content, requirements_lock::LOCK_BYTES_MAX, open)?));
+        }
+    }
+    Ok(Some(Required { file: file.to_owned(), bytes, lock }))
 }
 
 /// The definition in the root of the folder; an empty one where there is none.

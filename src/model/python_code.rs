@@ -15,6 +15,7 @@ use super::python_call::Mismatch;
 use super::python_names;
 use super::python_names::Names;
 use super::python_source;
+use super::python_source::Lack;
 use super::python_source::Parsed;
 use super::python_source::SourceError;
 use crate::contract::contract::Contract;
@@ -116,9 +117,10 @@ pub fn check(source: &[u8], file: &str, contract: &Contract, python: Option<(u8,
         if breaches.is_empty() { Ok(warnings) } else { Err(CodeError::Broken { breaches }) }
     };
     match python_source::with_tree(source, file, python, |text, suite| judge(text, suite))? {
-        Parsed::Seen(judged, mut lacks) => {
-            lacks.extend(judged?);
-            Ok(lacks)
+        Parsed::Seen(judged, lacks) => {
+            let mut told: Vec<String> = lacks.iter().map(Lack::sentence).collect();
+            told.extend(judged?);
+            Ok(told)
         }
         Parsed::Unread(why) => Ok(vec![why]),
     }

@@ -81,10 +81,25 @@ impl Failure for SourceError {
     }
 }
 
+/// Something that a Python version has not learnt yet.
+pub(super) struct Lack {
+    /// Where it stands.
+    pub(super) at: TextPlace,
+    /// What it is, and since when Python has it.
+    pub(super) what: String,
+}
+
+impl Lack {
+    /// All of it.
+    pub(super) fn sentence(&self) -> String {
+        format!("{}: {}: the runtime will not be able to import the file", self.at, self.what)
+    }
+}
+
 /// What a file turned out to be.
 pub(super) enum Parsed<T> {
-    /// Python; what the visitor made of it, and what the Python version of the runtime will not take, a sentence each.
-    Seen(T, Vec<String>),
+    /// Python; what the visitor made of it, and what the Python version of the runtime will not take.
+    Seen(T, Vec<Lack>),
     /// Past our limits or in an encoding that is not known here; why.
     Unread(String),
 }
@@ -350,14 +365,10 @@ fn mixed_indentation(text: &str, tokens: &[Token]) -> Option<usize> {
     None
 }
 
-/// What a Python version has not learnt yet, at most three sentences.
-fn lacks(file: &str, text: &str, errors: &[ruff_python_parser::UnsupportedSyntaxError]) -> Vec<String> {
-    let mut sentences: Vec<String> = Vec::new();
-    for error in errors.iter().take(3) {
-        let at = TextPlace::new(file, text, error.range().start().to_usize());
-        sentences.push(format!("{at}: {error}: the runtime will not be able to import the file"));
-    }
-    sentences
+/// What a Python version has not learnt yet, the first three.
+fn lacks(file: &str, text: &str, errors: &[ruff_python_parser::UnsupportedSyntaxError]) -> Vec<Lack> {
+    let place = |error: &ruff_python_parser::UnsupportedSyntaxError| TextPlace::new(file, text, error.range().start().to_usize());
+    errors.iter().take(3).map(|error| Lack { at: place(error), what: error.to_string() }).collect()
 }
 
 #[cfg(test)]

@@ -107,6 +107,12 @@ impl Tree {
         tree
     }
 
+    /// The same without one file.
+    pub fn without(mut self, path: &str) -> Tree {
+        self.nodes.retain(|other, node| other.as_str() != path || *node == EntryKind::Folder);
+        self
+    }
+
     /// The nodes as the entries of a layer, below `root`.
     pub fn entries_below(&self, root: &TreePath) -> impl Iterator<Item = Entry> {
         self.nodes.iter().map(move |(path, node)| Entry { path: root.join(path), kind: node.clone() })

@@ -144,6 +144,11 @@ impl ImageConfig {
         lines.iter().rev().find_map(|line| line.as_str()?.strip_prefix(name)?.strip_prefix('='))
     }
 
+    /// The steps that made the image.
+    pub fn history(&self) -> Option<&Vec<Value>> {
+        self.root.get("history")?.as_array()
+    }
+
     /// A member of the inner `config` object.
     pub fn inner(&self, member: &str) -> Option<&Value> {
         self.root.get("config")?.get(member)

@@ -19,6 +19,7 @@ use super::json::canonical;
 use super::layer::Recipe;
 use super::manifest::{Descriptor, Document, Family, Manifest, media};
 use super::platform::Platform;
+use super::splice::Splice;
 use crate::fault::{Failure, Fault};
 
 /// The label that says how an image was made (interface, "Config").
@@ -80,6 +81,8 @@ pub enum LayerSource {
     Elsewhere,
     /// By rendering this recipe.
     Recipe(Arc<Recipe>),
+    /// By reading the ranges that this splice names.
+    Splice(Arc<Splice>),
     /// In this file.
     File(PathBuf),
     /// By sealing this recipe into this folder: its digest is remembered, its bytes are not kept.
@@ -220,9 +223,7 @@ pub fn append(
         Some(base) => base_part(base, &mut warnings)?,
         None => (Family::Oci, Vec::new()),
     };
-    if base_layers.len() + layers.len() > LAYERS_MAX {
-        return Err(ImageError::TooManyLayers { layers: base_layers.len() + layers.len() });
-    }
+    check_number(base_layers.len() + layers.len())?;
     let ours = layers.iter().map(|layer| ImageLayer {
         descriptor: Descriptor::new(layer_type(family, layer.compression), layer.digest, layer.size_bytes),
         diff_id: layer.diff_id,
@@ -286,6 +287,16 @@ pub fn annotations(base: Option<&Base>, statement: &Statement) -> BTreeMap<Strin
         }
     }
     all.into_iter().map(|(key, value)| (format!("org.opencontainers.image.{key}"), value)).collect()
+}
+
+/// Whether an image can be made of `base` and so many layers: what [`append`] would refuse, said before a layer is made.
+pub fn check_base(base: &Base, layers: usize) -> Result<(), ImageError> {
+    let (_, base_layers) = base_part(base, &mut Vec::new())?;
+    check_number(base_layers.len() + layers)
+}
+
+fn check_number(layers: usize) -> Result<(), ImageError> {
+    if layers > LAYERS_MAX { Err(ImageError::TooManyLayers { layers }) } else { Ok(()) }
 }
 
 fn base_part(base: &Base, warnings: &mut Vec<String>) -> Result<(Family, Vec<ImageLayer>), ImageError> {

@@ -3,7 +3,8 @@
 //! `host[:port]/repository[:tag][@digest]`, parsed once and printed one way. The short forms that docker made common
 //! (`busybox`, `hydrosphere/serving-runtime-python`) mean Docker Hub, as everywhere else. The grammar is the distribution
 //! project's, through `oci-spec`, which refuses one thing that users of closed networks have: an IPv6 host in brackets; that
-//! is read here. A reference says nothing of how the host is reached (plain HTTP, mirrors): those are settings.
+//! is read here. The usual forms are read by hand: that grammar is one large regular expression, and compiling it takes longer than all else that a
+//! rebuild with nothing to do takes. A reference says nothing of how the host is reached (plain HTTP, mirrors): those are settings.
 
 use std::fmt;
 use std::str::FromStr;
@@ -87,6 +88,9 @@ impl FromStr for Reference {
 
     fn from_str(text: &str) -> Result<Reference, ReferenceError> {
         let refuse = |reason: String| ReferenceError { text: text.chars().take(300).collect(), reason };
+        if let Some(reference) = usual(text) {
+            return Ok(reference);
+        }
         // A stand-in host goes through the grammar in the place of `[::1]:5000`.
         let (bracketed, grammatical) = match text.strip_prefix('[').and_then(|rest| rest.split_once('/')) {
             Some((host, rest)) => {
@@ -115,6 +119,30 @@ impl FromStr for Reference {
     }
 }
 
+/// Reads `host[:port]/repository[:tag][@digest]` where the host is no Docker Hub and everything is made of what nearly all names are made of; `None`: the
+/// grammar has to say.
+fn usual(text: &str) -> Option<Reference> {
+    let (rest, digest) = match text.split_once('@') {
+        Some((rest, digest)) => (rest, Some(digest.parse::<Digest>().ok()?)),
+        None => (text, None),
+    };
+    let (host, rest) = rest.split_once('/')?;
+    let (repository, tag) = match rest.split_once(':') {
+        Some((repository, tag)) => (repository, Some(tag)),
+        None => (rest, None),
+    };
+    let is_word = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    // Words with one mark between them.
+    let is_name = |name: &str, marks: &[char]| name.split(marks).all(|word| !word.is_empty() && word.bytes().all(is_word));
+    let (name, port) = host.split_once(':').unwrap_or((host, "0"));
+    let is_host = (host.contains(['.', ':']) || host == "localhost") && !name.ends_with("docker.io") && is_name(name, &['.', '-']);
+    let is_port = port.len() <= 5 && is_name(port, &[]) && port.bytes().all(|byte| byte.is_ascii_digit());
+    let is_tag = |tag: &&str| tag.len() <= 128 && is_name(tag, &['.', '-', '_']);
+    let usual =
+        is_host && is_port && repository.len() <= 255 && is_name(repository, &['/', '.', '-', '_']) && tag.as_ref().is_none_or(is_tag);
+    usual.then(|| Reference { registry: host.to_owned(), repository: repository.to_owned(), tag: tag.map(str::to_owned), digest })
+}
+
 impl fmt::Display for Reference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.registry, self.repository)?;
@@ -130,7 +158,36 @@ impl fmt::Display for Reference {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn what_is_read_by_hand_means_the_same_by_the_grammar(
+            text in "[a-b0.:-]{0,6}(/[ab._-]{0,5}){0,3}(:[abA0._-]{0,4})?(@sha256:[0a]{64}|@md5:0)?",
+        ) {
+            if let Some(reference) = usual(&text) {
+                let other: Parsed = text.parse().unwrap();
+                prop_assert_eq!((reference.registry.as_str(), reference.repository.as_str()), (other.registry(), other.repository()));
+                prop_assert_eq!(reference.digest.map(|digest| digest.to_string()), other.digest().map(str::to_owned));
+                let tag = reference.tag.as_deref().or(reference.digest.is_none().then_some("latest"));
+                prop_assert_eq!(tag, other.tag());
+            }
+        }
+    }
+
+    #[test]
+    fn the_usual_forms_need_no_grammar() {
+        for text in ["127.0.0.1:5000/linear_regression:1", "localhost/a/b", "ghcr.io/a/b-c.d:3.6-latest", "registry:5000/m"] {
+            assert!(usual(text).is_some(), "{text}");
+        }
+        for text in
+            ["busybox", "a/b", "docker.io/busybox", "[::1]:5000/x", "h.example/A", "h.example/a__b", "h.example/a//b", "h.example/a:"]
+        {
+            assert!(usual(text).is_none(), "{text}");
+        }
+    }
 
     #[test]
     fn every_form_prints_one_way() {

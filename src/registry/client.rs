@@ -10,7 +10,7 @@
 //! never tries again, and panics on some `Location`s (docs/DEPENDENCIES.md has the list).
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use reqwest::header::{AUTHORIZATION, HeaderMap, LOCATION};
@@ -21,14 +21,16 @@ use url::Url;
 use super::address::{Address, AddressError};
 use super::client_certificate::ClientCertificate;
 use super::credentials::CredentialSources;
+use super::doubt::Doubts;
 use super::error::{Action, Operation, RegistryError};
 use super::journal::Journal;
 use super::known_blobs::KnownBlobs;
+use super::profile::{Profile, Profiles};
 use super::retry::Tries;
 use super::settings::{HostSettings, RegistrySettings};
 use super::tls::{self, Authorities};
-use super::tokens::{Scope, Tokens};
-use super::warnings::Warnings;
+use super::tokens::{Rights, Scope, Tokens};
+use super::warnings::Heard;
 use super::wire::{Clients, Payload, Wire};
 use crate::oci::reference::Reference;
 
@@ -89,17 +91,26 @@ pub(super) struct Endpoint {
 pub(super) struct Host {
     pub(super) registry: String,
     pub(super) wire: Wire,
-    tokens: Tokens,
-    answered: AtomicBool,
+    pub(super) tokens: Tokens,
     /// The largest request body that it has not refused; all, until it refuses one.
     pub(super) body_bytes_max: AtomicU64,
+    /// The same without what the profile says.
+    body_bytes_max_unprofiled: u64,
     /// The size of a chunk where it asks for nothing else.
     pub(super) chunk_bytes: u64,
     /// Where blobs are in it.
     pub(super) known_blobs: KnownBlobs,
     /// How far uploads to it are.
     pub(super) journal: Journal,
-    warnings: Warnings,
+    /// Whether it is asked to mount.
+    pub(super) mounts: bool,
+    /// What was known of its ways when this process met it first.
+    pub(super) profile: Profile,
+    /// Where that is kept.
+    pub(super) profiles: Profiles,
+    /// What of its word is not believed.
+    pub(super) doubts: Doubts,
+    warnings: Heard,
     /// Held while an index of referrers is read and written.
     pub(super) referrers_lock: tokio::sync::Mutex<()>,
 }
@@ -172,24 +183,33 @@ impl Registries {
                 let tls = tls::tls_settings(authorities, own.map(Vec::as_slice).unwrap_or_default())?;
                 let mut clients = tls::clients(settings, &tls, direct)?;
                 if let Some(certificate) = certificate {
-                    clients.own = tls::clients(settings, &certificate.shown_with(&tls), direct)?.own;
+                    let shown = tls::clients(settings, &certificate.shown_with(&tls), direct)?;
+                    (clients.own, clients.asked) = (shown.own, shown.asked);
                 }
                 clients
             }
         };
+        let profiles = Profiles::new(registry, settings.memory_folder.as_deref());
+        let profile = profiles.read();
+        let known_bytes_max = BODY_BYTES_MAX_KNOWN.iter().find(|(known, _)| *known == registry).map_or(u64::MAX, |(_, most)| *most);
+        let body_bytes_max_unprofiled = host_settings.body_bytes_max.unwrap_or(known_bytes_max).max(1);
+        let profiled_bytes_max = profile.body_bytes_max.filter(|_| host_settings.body_bytes_max.is_none()).unwrap_or(u64::MAX);
+        let chunk_bytes = settings.chunk_bytes.min(profile.chunk_bytes_max.unwrap_or(u64::MAX));
         let host = Arc::new(Host {
             registry: registry.to_owned(),
             wire: Wire::new(address, settings.patience, clients),
             tokens: Tokens::new(CredentialSources::new(registry, host_settings, settings)),
-            answered: AtomicBool::new(false),
-            chunk_bytes: settings.chunk_bytes,
+            chunk_bytes: host_settings.chunk_bytes.unwrap_or(chunk_bytes).max(1),
             known_blobs: KnownBlobs::new(registry, settings.memory_folder.as_deref()),
             journal: Journal::new(registry, settings.memory_folder.as_deref()),
-            warnings: Warnings::default(),
+            doubts: Doubts::default(),
+            warnings: settings.warnings.clone(),
             referrers_lock: tokio::sync::Mutex::default(),
-            body_bytes_max: AtomicU64::new(
-                BODY_BYTES_MAX_KNOWN.iter().find(|(known, _)| *known == registry).map_or(u64::MAX, |(_, most)| *most),
-            ),
+            body_bytes_max: AtomicU64::new(body_bytes_max_unprofiled.min(profiled_bytes_max).max(1)),
+            body_bytes_max_unprofiled,
+            mounts: host_settings.mounts.or(profile.mounts).unwrap_or(true),
+            profile,
+            profiles,
         });
         hosts.known.insert(registry.to_owned(), host.clone());
         Ok(host)
@@ -222,9 +242,9 @@ impl Repository {
         &self.origin.repository
     }
 
-    /// What the registry has warned of since this was last asked, by any of its repositories; each text once.
+    /// What the registry has warned of and nobody was told yet, by any of its repositories; each text once.
     pub fn take_warnings(&self) -> Vec<String> {
-        self.origin.host.warnings.take()
+        self.origin.host.warnings.take_of(self.registry())
     }
 }
 
@@ -251,7 +271,8 @@ impl Endpoint {
 
     /// The rights that requests here ask for.
     pub(super) fn scopes(&self) -> Vec<Scope> {
-        vec![Scope { repository: self.repository.clone(), push: self.access == Access::Push }]
+        let rights = if self.access == Access::Push { Rights::Push } else { Rights::Pull };
+        vec![Scope { repository: self.repository.clone(), rights }]
     }
 
     /// Sends a request without a body and tries again while that may help; answers with a status of `good` come back.
@@ -269,9 +290,19 @@ impl Endpoint {
 }
 
 impl Host {
+    /// As [`Repository::take_warnings`], without the name of the registry.
+    pub(super) fn warnings(&self) -> Vec<String> {
+        self.warnings.texts_of(&self.registry)
+    }
+
+    /// Forgets the body limit of the profile: what it asks for instead is refused.
+    pub(super) fn lift_profiled_limit(&self) {
+        self.body_bytes_max.store(self.body_bytes_max_unprofiled, Ordering::Relaxed);
+    }
+
     /// A new count of tries with this registry.
     pub(super) fn tries(&self) -> Tries {
-        Tries::new(self.wire.patience, self.answered.load(Ordering::Relaxed))
+        Tries::new(self.wire.patience, self.wire.has_answered())
     }
 
     /// Sends `call`, again while that may help. An answer with another status than `good` is an error.
@@ -319,9 +350,8 @@ impl Host {
                 headers.insert(AUTHORIZATION, value.clone());
             }
             let response = self.wire.exchange(call.action, &call.method, &url, headers, &call.payload).await?;
-            self.answered.store(true, Ordering::Relaxed);
             if own {
-                self.warnings.hear(response.headers());
+                self.warnings.hear(&self.registry, response.headers());
             }
             if response.status() == StatusCode::UNAUTHORIZED && own && !challenged {
                 challenged = true;

@@ -5,12 +5,13 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustls::ClientConfig;
-use rustls::client::Resumption;
+use rustls::client::{ResolvesClientCert, Resumption};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{ClientConfig, SignatureScheme};
 
 use super::error::RegistryError;
 use super::settings::HostSettings;
@@ -53,5 +54,35 @@ impl ClientCertificate {
         // What was agreed with the certificate must not be gone on with without it.
         tls.resumption = Resumption::default();
         tls
+    }
+}
+
+/// The same TLS, which notes in `asked` that a server has asked for a certificate: whoever ends the connection then has likely done it for that.
+pub fn witnessed(tls: &ClientConfig, asked: &Arc<AtomicBool>) -> ClientConfig {
+    let mut tls = tls.clone();
+    let shows = tls.client_auth_cert_resolver.clone();
+    tls.client_auth_cert_resolver = Arc::new(Witness { shows, asked: asked.clone() });
+    tls
+}
+
+/// Shows what another one shows.
+#[derive(Debug)]
+struct Witness {
+    shows: Arc<dyn ResolvesClientCert>,
+    asked: Arc<AtomicBool>,
+}
+
+impl ResolvesClientCert for Witness {
+    fn resolve(&self, issuers: &[&[u8]], schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        self.asked.store(true, Ordering::Relaxed);
+        self.shows.resolve(issuers, schemes)
+    }
+
+    fn only_raw_public_keys(&self) -> bool {
+        self.shows.only_raw_public_keys()
+    }
+
+    fn has_certs(&self) -> bool {
+        self.shows.has_certs()
     }
 }

@@ -7,40 +7,28 @@
 //! What must stay true: a destination that has the image is asked once and sent nothing.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::ops::Range;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use tokio_util::io::{StreamReader, SyncIoBridge};
 
+use super::ahead::Sent;
 use super::client::{Access, Registries, Repository};
 use super::error::RegistryError;
-use super::mount::Mount;
-use super::source::{Blob, Source, SourceError};
-use super::upload::Progress;
+use super::send_layer::{LAYERS_AT_ONCE, has_blob, missing_by_403, send_layer};
+use super::source::{Source, SourceError};
 use super::wire::BodyStream;
 use crate::disk::destination::{Destination, DestinationError};
 use crate::disk::docker_archive::DockerArchive;
 use crate::disk::layout::Layout;
 use crate::disk::oci_archive::OciArchive;
-use crate::disk::render::{Renderer, render_error};
-use crate::disk::seal::{self, SealError};
-use crate::disk::stream::of_reader;
 use crate::fault::{Failure, Fault};
 use crate::oci::digest::Digest;
-use crate::oci::image::{ImageLayer, ImageSet, LayerSource};
-use crate::oci::layer::Recipe;
+use crate::oci::image::{ImageLayer, ImageSet};
 use crate::oci::location::Location;
 use crate::oci::manifest::Document;
 use crate::progress::{Event, Listener, Moved, Transfer};
-
-/// How many blobs are sent at once: enough to hide each other's round trips and commits.
-const BLOBS_AT_ONCE: usize = 4;
 
 /// Where an image goes.
 pub enum Target {
@@ -102,26 +90,15 @@ impl Failure for CopyError {
     }
 }
 
-/// Why the bytes of a layer could not be read while they were sent.
-#[derive(Debug, thiserror::Error)]
-#[error("reading layer {digest}")]
-struct LayerReadError {
-    digest: Digest,
-    #[source]
-    source: io::Error,
-}
-
-impl Failure for LayerReadError {
-    fn fault(&self) -> Fault {
-        render_error(&self.source).map_or(Fault::Ours, Failure::fault)
-    }
-
-    fn remedy(&self) -> Option<String> {
-        render_error(&self.source).and_then(Failure::remedy)
-    }
-}
-
 impl Target {
+    /// The repository, where it is one.
+    pub fn repository(&self) -> Option<&Repository> {
+        match self {
+            Target::Repository { repository, .. } => Some(repository),
+            Target::Local(_) => None,
+        }
+    }
+
     /// Opens a location for writing. Files are made, folders too; nothing is sent.
     pub fn open(location: &Location, registries: &Registries) -> Result<Target, CopyError> {
         Ok(match location {
@@ -148,9 +125,14 @@ impl Target {
 
 /// Copies an image; what is not ours is read from `from`. Returns what was moved.
 pub async fn copy(images: &ImageSet, from: &Source, to: Target, listener: &Listener) -> Result<Transfer, CopyError> {
+    copy_rest(images, from, to, &Sent::default(), listener).await
+}
+
+/// Copies an image of which some layers have been `sent` to the registry before. What was moved counts them in.
+pub async fn copy_rest(images: &ImageSet, from: &Source, to: Target, sent: &Sent, listener: &Listener) -> Result<Transfer, CopyError> {
     let copied = match to {
         Target::Repository { repository, tag } => {
-            let copied = to_repository(images, from, &repository, tag.as_deref(), listener).await;
+            let copied = to_repository(images, from, &repository, tag.as_deref(), sent, listener).await;
             tell_warnings(&repository, listener);
             copied
         }
@@ -163,9 +145,9 @@ pub async fn copy(images: &ImageSet, from: &Source, to: Target, listener: &Liste
 }
 
 /// What a registry warned of is told however the copy ended: it may be why.
-fn tell_warnings(repository: &Repository, listener: &Listener) {
+pub(super) fn tell_warnings(repository: &Repository, listener: &Listener) {
     for text in repository.take_warnings() {
-        listener(Event::Warning(format!("registry {} says: {text}", repository.registry())));
+        listener(Event::Warning(text));
     }
 }
 
@@ -181,14 +163,16 @@ async fn to_repository(
     from: &Source,
     repository: &Repository,
     tag: Option<&str>,
+    sent: &Sent,
     listener: &Listener,
 ) -> Result<Transfer, CopyError> {
     let top = images.top();
     let key = tag.map_or_else(|| top.digest.to_string(), str::to_owned);
     listener(Event::Stage(format!("Sending to {}/{}", repository.registry(), repository.path())));
-    let mut transfer = Transfer::default();
-    let layers = layers(images);
-    if repository.manifest_digest(&key).await? == Some(top.digest) {
+    let mut transfer = sent.total();
+    let layers: Vec<ImageLayer> = layers(images).into_iter().filter(|layer| !sent.has(&layer.descriptor.digest)).collect();
+    let present = repository.manifest_digest(&key).await.or_else(|error| missing_by_403(error, None))?;
+    if present == Some(top.digest) {
         for layer in &layers {
             repository.remember_blob(layer.descriptor.digest, layer.descriptor.size_bytes);
             transfer.add(layer.descriptor.size_bytes, Moved::Skipped);
@@ -197,68 +181,59 @@ async fn to_repository(
         return Ok(transfer);
     }
     let moves = stream::iter(layers).map(|layer| async move { send_layer(&layer, from, repository, listener).await });
-    let moved: Vec<Transfer> = moves.buffer_unordered(BLOBS_AT_ONCE).try_collect().await?;
+    let moved: Vec<Transfer> = moves.buffer_unordered(LAYERS_AT_ONCE).try_collect().await?;
     for one in moved {
         transfer.merge(one);
     }
     for image in &images.images {
         transfer.merge(send_document(&image.config, repository, listener).await?);
     }
+    while let Err(error) = put_manifests(images, repository, &key).await {
+        transfer.merge(send_missing(&error, images, from, repository, listener).await?.ok_or(error)?);
+    }
+    Ok(transfer)
+}
+
+/// Puts the manifests, the one that the tag names last.
+async fn put_manifests(images: &ImageSet, repository: &Repository, key: &str) -> Result<(), RegistryError> {
     if images.index.is_some() {
         for image in &images.images {
             repository.put_manifest(&image.manifest.digest.to_string(), &image.manifest).await?;
         }
     }
-    repository.put_manifest(&key, top).await?;
-    Ok(transfer)
+    repository.put_manifest(key, images.top()).await
 }
 
-async fn send_layer(layer: &ImageLayer, from: &Source, to: &Repository, listener: &Listener) -> Result<Transfer, CopyError> {
-    let (digest, size_bytes) = (layer.descriptor.digest, layer.descriptor.size_bytes);
-    let mut transfer = Transfer::default();
-    let mut done = |how, bytes| {
-        transfer.add(bytes, how);
-        listener(Event::Blob { digest, size_bytes, how });
-    };
-    if to.has_blob(digest, size_bytes).await? {
-        to.forget_upload(digest, size_bytes);
-        done(Moved::Skipped, size_bytes);
-        return Ok(transfer);
+/// Sends what the registry said that it has, and has not by the `error` with which it refused a manifest; nothing where that is no such error.
+async fn send_missing(
+    error: &RegistryError,
+    images: &ImageSet,
+    from: &Source,
+    repository: &Repository,
+    listener: &Listener,
+) -> Result<Option<Transfer>, CopyError> {
+    let layers = layers(images);
+    let blobs = layers.iter().map(|layer| (layer.descriptor.digest, layer.descriptor.size_bytes));
+    let configs = images.images.iter().map(|image| (image.config.digest, image.config.size_bytes()));
+    let missing = repository.missing(error, &blobs.chain(configs).collect::<Vec<_>>()).await;
+    if missing.is_empty() {
+        return Ok(None);
     }
-    let source = match (&layer.source, from) {
-        (LayerSource::Elsewhere, Source::Repository(source)) if source.registry() == to.registry() => Some(source.path()),
-        _ => None,
-    };
-    let session = match to.mount_from_any(digest, size_bytes, source).await? {
-        Mount::Mounted => {
-            done(Moved::Mounted, size_bytes);
-            return Ok(transfer);
-        }
-        Mount::Session(opened) => Some(opened),
-        Mount::NotPossible => None,
-    };
-    listener(Event::Expect { bytes: size_bytes });
-    let body = |range: Range<u64>| body(layer, from, range);
-    let told = AtomicU64::new(0);
-    let progress = |progress: Progress| match progress {
-        Progress::Sent { bytes } => {
-            let before = told.fetch_max(bytes, Ordering::Relaxed);
-            if bytes > before {
-                listener(Event::Advance { bytes: bytes - before });
-            }
-        }
-        Progress::Committing => {}
-        Progress::Waiting { pause } => listener(Event::Note(format!("{}: trying again in {:.1} s", digest.short(), pause.as_secs_f32()))),
-    };
-    let uploaded = to.upload(digest, size_bytes, session, &body, &progress).await?;
-    done(Moved::Sent, uploaded.sent_bytes);
-    Ok(transfer)
+    listener(Event::Note("the registry does not have what it said that it has: it is sent".to_owned()));
+    let mut transfer = Transfer::default();
+    for layer in layers.iter().filter(|layer| missing.contains(&layer.descriptor.digest)) {
+        transfer.merge(send_layer(layer, from, repository, listener).await?);
+    }
+    for image in images.images.iter().filter(|image| missing.contains(&image.config.digest)) {
+        transfer.merge(send_document(&image.config, repository, listener).await?);
+    }
+    Ok(Some(transfer))
 }
 
 async fn send_document(document: &Document, to: &Repository, listener: &Listener) -> Result<Transfer, CopyError> {
     let (digest, size_bytes) = (document.digest, document.size_bytes());
     let mut transfer = Transfer::default();
-    let how = if to.has_blob(digest, size_bytes).await? {
+    let how = if has_blob(to, digest, size_bytes).await? {
         Moved::Skipped
     } else {
         let bytes = Bytes::copy_from_slice(&document.bytes);
@@ -272,44 +247,6 @@ async fn send_document(document: &Document, to: &Repository, listener: &Listener
     transfer.add(size_bytes, how);
     listener(Event::Blob { digest, size_bytes, how });
     Ok(transfer)
-}
-
-/// The bytes of a range of a layer's blob, opened anew for each try.
-fn body(layer: &ImageLayer, from: &Source, range: Range<u64>) -> BodyStream {
-    let digest = layer.descriptor.digest;
-    let local = |blob: Blob| {
-        let failed = move |source| -> Box<dyn Failure> { Box::new(LayerReadError { digest, source }) };
-        blob.map_err(failed).boxed()
-    };
-    match &layer.source {
-        LayerSource::Recipe(recipe) => {
-            let recipe = recipe.clone();
-            local(of_reader(move || Ok(Renderer::range(recipe, range))).boxed())
-        }
-        LayerSource::File(path) => {
-            let path = path.clone();
-            local(of_reader(move || file_range(&path, range)).boxed())
-        }
-        LayerSource::Remake(recipe, scratch) => {
-            let (recipe, scratch) = (recipe.clone(), scratch.clone());
-            local(of_reader(move || file_range(&remade(digest, &recipe, &scratch)?, range)).boxed())
-        }
-        LayerSource::Elsewhere => from.blob_range(&layer.descriptor, range),
-    }
-}
-
-/// A layer that was remembered and has to be sent after all; an error of its files stays one, whatever the way that it came.
-fn remade(digest: Digest, recipe: &Arc<Recipe>, scratch: &Path) -> io::Result<PathBuf> {
-    seal::remake(digest, recipe, scratch).map_err(|error| match error {
-        SealError::Render(error) => error.into(),
-        other => io::Error::other(other),
-    })
-}
-
-fn file_range(path: &Path, range: Range<u64>) -> io::Result<io::Take<File>> {
-    let mut file = File::open(path)?;
-    file.seek(SeekFrom::Start(range.start))?;
-    Ok(file.take(range.end - range.start))
 }
 
 async fn to_local(images: &ImageSet, from: &Source, mut to: Destination, listener: &Listener) -> Result<Transfer, CopyError> {

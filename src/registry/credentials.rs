@@ -45,6 +45,24 @@ pub enum Credential {
     Identity(Secret),
 }
 
+/// Where a credential was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Nowhere: it is [`Credential::Anonymous`].
+    Nowhere,
+    /// In the settings, or in the variables that stand for them.
+    Settings,
+    /// In a file.
+    File(PathBuf),
+    /// A program gave it.
+    Helper {
+        /// The program.
+        helper: String,
+        /// The file that names it.
+        path: PathBuf,
+    },
+}
+
 /// Where credentials of one registry are looked for.
 #[derive(Clone, Debug)]
 pub struct CredentialSources {
@@ -139,8 +157,13 @@ impl CredentialSources {
 
     /// Who we are to this registry when it is about `repository`.
     pub async fn look_up(&self, repository: &str) -> Result<Credential, CredentialError> {
+        self.find(repository).await.map(|(credential, _)| credential)
+    }
+
+    /// The same, and where it was found.
+    pub async fn find(&self, repository: &str) -> Result<(Credential, Origin), CredentialError> {
         if let Some(explicit) = &self.explicit {
-            return Ok(explicit.clone());
+            return Ok((explicit.clone(), Origin::Settings));
         }
         for path in &self.files {
             let bytes = match tokio::fs::read(path).await {
@@ -150,14 +173,14 @@ impl CredentialSources {
                 Err(source) => return Err(CredentialError::Read { path: path.clone(), source }),
             };
             let file: File = serde_json::from_slice(&bytes).map_err(|source| CredentialError::Malformed { path: path.clone(), source })?;
-            if let Some(credential) = self.look_up_in(&file, path, repository).await? {
-                return Ok(credential);
+            if let Some(found) = self.find_in(&file, path, repository).await? {
+                return Ok(found);
             }
         }
-        Ok(Credential::Anonymous)
+        Ok((Credential::Anonymous, Origin::Nowhere))
     }
 
-    async fn look_up_in(&self, file: &File, path: &Path, repository: &str) -> Result<Option<Credential>, CredentialError> {
+    async fn find_in(&self, file: &File, path: &Path, repository: &str) -> Result<Option<(Credential, Origin)>, CredentialError> {
         // Helpers know hosts only, and Docker Hub by its old URL.
         let server = if self.registry == "docker.io" { DOCKER_HUB_KEY } else { &self.registry };
         let own_helper = file.cred_helpers.get(server).or_else(|| file.cred_helpers.get(&self.registry));
@@ -167,7 +190,7 @@ impl CredentialSources {
         if let Some((key, entry)) = find_entry(&file.auths, &self.registry, repository)
             && let Some(credential) = read_entry(key, entry, path)?
         {
-            return Ok(Some(credential));
+            return Ok(Some((credential, Origin::File(path.to_owned()))));
         }
         match file.creds_store.as_deref().filter(|name| !name.is_empty()) {
             Some(name) => self.ask_helper(name, server, path).await,
@@ -175,7 +198,7 @@ impl CredentialSources {
         }
     }
 
-    async fn ask_helper(&self, name: &str, server: &str, path: &Path) -> Result<Option<Credential>, CredentialError> {
+    async fn ask_helper(&self, name: &str, server: &str, path: &Path) -> Result<Option<(Credential, Origin)>, CredentialError> {
         let helper = format!("docker-credential-{name}");
         let failed = |source| CredentialError::Helper { helper: helper.clone(), path: path.to_owned(), source };
         if name.contains(['/', '\\']) {
@@ -207,14 +230,17 @@ impl CredentialSources {
             let message = said.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(300).collect();
             return Err(CredentialError::HelperFailed { helper, message });
         }
-        let answer: HelperAnswer = serde_json::from_slice(&output.stdout)
-            .map_err(|_| CredentialError::HelperFailed { helper, message: "what it printed is not a credential".to_owned() })?;
+        let answer: HelperAnswer = serde_json::from_slice(&output.stdout).map_err(|_| CredentialError::HelperFailed {
+            helper: helper.clone(),
+            message: "what it printed is not a credential".to_owned(),
+        })?;
         // The marker of an identity token, in the same file of docker-credential-helpers.
-        Ok(Some(if answer.username == "<token>" {
+        let credential = if answer.username == "<token>" {
             Credential::Identity(answer.secret)
         } else {
             Credential::Basic { username: answer.username, password: answer.secret }
-        }))
+        };
+        Ok(Some((credential, Origin::Helper { helper, path: path.to_owned() })))
     }
 }
 

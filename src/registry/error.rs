@@ -14,6 +14,7 @@ use reqwest::StatusCode;
 
 use super::address::AddressError;
 use super::answer::Answer;
+use super::trouble::Trouble;
 use crate::fault::{Failure, Fault};
 use crate::oci::digest::Digest;
 use crate::oci::manifest::ManifestError;
@@ -53,6 +54,9 @@ pub enum Operation {
     ListTags,
     ListReferrers,
     ListReferrer,
+    AskApi,
+    DeleteManifest,
+    DeleteBlob,
 }
 
 impl fmt::Display for Operation {
@@ -69,6 +73,9 @@ impl fmt::Display for Operation {
             Operation::ListTags => "list the tags of",
             Operation::ListReferrers => "list the referrers of",
             Operation::ListReferrer => "put among its subject's referrers",
+            Operation::AskApi => "ask for the API of",
+            Operation::DeleteManifest => "delete manifest",
+            Operation::DeleteBlob => "delete blob",
         })
     }
 }
@@ -218,92 +225,6 @@ pub enum RegistryError {
     Client(#[source] reqwest::Error),
 }
 
-/// Why no answer came, as far as the library's error tells.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Trouble {
-    /// We spoke TLS, it plain HTTP.
-    SpeaksPlainHttp,
-    /// We spoke plain HTTP; what came back was none.
-    SpeaksSomethingElse,
-    /// Its certificate is of an authority that we do not trust.
-    UnknownAuthority,
-    /// Another fault of its certificate, or of TLS.
-    Tls,
-    /// Its name does not resolve.
-    UnknownHost,
-    /// No connection.
-    NoConnection,
-    /// The connection broke.
-    Torn,
-    /// A request that cannot be made.
-    Impossible,
-}
-
-impl fmt::Display for Trouble {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Trouble::SpeaksPlainHttp => "the registry speaks plain HTTP, not TLS",
-            Trouble::SpeaksSomethingElse => "the registry does not speak plain HTTP",
-            Trouble::UnknownAuthority => "the registry's certificate is of an unknown authority",
-            Trouble::Tls => "no TLS connection",
-            Trouble::UnknownHost => "the host name does not resolve",
-            Trouble::NoConnection => "no connection",
-            Trouble::Torn => "the connection broke",
-            Trouble::Impossible => "the request cannot be made",
-        })
-    }
-}
-
-impl Trouble {
-    /// Reads the library's error.
-    pub fn of(error: &reqwest::Error) -> Trouble {
-        if error.is_builder() || error.is_redirect() {
-            return Trouble::Impossible;
-        }
-        let mut parse_error = false;
-        let mut next: Option<&(dyn Error + 'static)> = Some(error);
-        while let Some(cause) = next {
-            if let Some(trouble) = Trouble::of_cause(cause) {
-                return trouble;
-            }
-            // What a TLS server answers to plain HTTP is no HTTP, by the HTTP library's text.
-            parse_error |= cause.to_string().contains("invalid HTTP version parsed");
-            next = inner(cause);
-        }
-        if parse_error {
-            Trouble::SpeaksSomethingElse
-        } else if error.is_dns() {
-            Trouble::UnknownHost
-        } else if error.is_connect() {
-            Trouble::NoConnection
-        } else {
-            Trouble::Torn
-        }
-    }
-
-    fn of_cause(cause: &(dyn Error + 'static)) -> Option<Trouble> {
-        Some(match cause.downcast_ref::<rustls::Error>()? {
-            rustls::Error::InvalidMessage(_) => Trouble::SpeaksPlainHttp,
-            rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer) => Trouble::UnknownAuthority,
-            // A certificate that is its own authority (`tls.rs`); webpki has a word for it, and rustls has not.
-            rustls::Error::InvalidCertificate(rustls::CertificateError::Other(_)) => Trouble::UnknownAuthority,
-            _ => Trouble::Tls,
-        })
-    }
-
-    fn is_transient(self) -> bool {
-        matches!(self, Trouble::UnknownHost | Trouble::NoConnection | Trouble::Torn)
-    }
-}
-
-/// The next cause below `cause`; an `io::Error` hides the error that it wraps from `source()`.
-fn inner<'a>(cause: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
-    match cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
-        Some(wrapped) => Some(wrapped),
-        None => cause.source(),
-    }
-}
-
 impl RegistryError {
     /// The status of the registry's answer, where it gave one.
     pub fn status(&self) -> Option<StatusCode> {
@@ -376,7 +297,7 @@ impl Failure for RegistryError {
             RegistryError::Source { source, .. } => source.remedy(),
             RegistryError::NotAManifest { source, .. } => source.remedy(),
             RegistryError::Host(_) => Some("write `host` or `host:port`".to_owned()),
-            RegistryError::Unreachable { trouble, .. } => trouble_remedy(*trouble, &self.action()?.registry),
+            RegistryError::Unreachable { trouble, .. } => trouble.remedy(&self.action()?.registry),
             RegistryError::Refused { answer, .. } | RegistryError::NoToken { answer, .. } => {
                 answer_remedy(answer, &self.action()?.registry)
             }
@@ -393,27 +314,15 @@ fn tags_remedy(tags: &[String]) -> String {
     }
 }
 
-fn trouble_remedy(trouble: Trouble, registry: &str) -> Option<String> {
-    match trouble {
-        Trouble::SpeaksPlainHttp => Some(format!("set `plain_http: true` for registry `{registry}` in the configuration file")),
-        Trouble::SpeaksSomethingElse => Some(format!("set `plain_http: false` for registry `{registry}` in the configuration file")),
-        Trouble::UnknownAuthority => {
-            Some(format!("set `ca_file` for registry `{registry}` in the configuration file to the authority's certificate"))
-        }
-        Trouble::UnknownHost => Some(format!("check the name `{registry}`")),
-        Trouble::NoConnection => Some(format!("check that a registry listens at `{registry}`")),
-        _ => None,
-    }
-}
-
 fn answer_remedy(answer: &Answer, registry: &str) -> Option<String> {
     match answer.status.as_u16() {
         401 | 403 => Some(format!("log in: `docker login {registry}` or `podman login {registry}`")),
         // What Go's and nginx's TLS servers answer to plain HTTP.
         400 if answer.says("http request to an https server") || answer.says("plain http request was sent to https port") => {
-            trouble_remedy(Trouble::SpeaksSomethingElse, registry)
+            Trouble::SpeaksSomethingElse.remedy(registry)
         }
         413 => Some(format!("raise the largest request body that the proxy before `{registry}` takes (nginx: `client_max_body_size`)")),
+        507 => Some(format!("make room on the disk of `{registry}`, and run the same command again")),
         429 => Some("wait, or log in: registries let known users do more".to_owned()),
         _ => None,
     }

@@ -11,7 +11,7 @@ use reqwest::{Method, StatusCode};
 use super::client::{Call, Endpoint, Repository};
 use super::error::{Operation, RegistryError};
 use super::session::Session;
-use super::tokens::Scope;
+use super::tokens::{Rights, Scope};
 use super::wire::Payload;
 use crate::fault::Failure as _;
 use crate::oci::digest::Digest;
@@ -48,8 +48,12 @@ impl Repository {
 
     /// Mounts the blob from the first repository that has it: from `source`, then from those where it is known to be. What the registry does not
     /// confirm is forgotten. Of the sessions that it opens instead one is kept, to be gone on with, and the others are given up.
+    /// A registry that does not mount, by its settings or its profile, is not asked.
     pub async fn mount_from_any(&self, digest: Digest, size_bytes: u64, source: Option<&str>) -> Result<Mount, RegistryError> {
         let endpoint = &self.origin;
+        if !endpoint.host.mounts || endpoint.host.doubts.has(&endpoint.repository, digest) {
+            return Ok(Mount::NotPossible);
+        }
         let known_blobs = &endpoint.host.known_blobs;
         let mut candidates: Vec<String> = source.map(str::to_owned).into_iter().collect();
         candidates.extend(known_blobs.repositories(digest).into_iter().filter(|known| Some(known.as_str()) != source));
@@ -84,19 +88,21 @@ impl Repository {
         Ok(opened.map_or(Mount::NotPossible, Mount::Session))
     }
 
-    /// Remembers that this repository has a blob, for other repositories to mount it from.
+    /// Remembers that this repository has a blob, for other repositories to mount it from. An upload of it that an earlier process has left is over.
     pub fn remember_blob(&self, digest: Digest, size_bytes: u64) {
+        self.origin.host.journal.forget(&self.origin.repository, digest, size_bytes);
         self.origin.host.known_blobs.remember(digest, size_bytes, &self.origin.repository);
     }
 }
 
 impl Endpoint {
-    async fn mount(&self, digest: Digest, from_repository: &str) -> Result<Mount, RegistryError> {
+    /// Asks for the blob to be mounted, whatever it is answered.
+    pub(super) async fn mount(&self, digest: Digest, from_repository: &str) -> Result<Mount, RegistryError> {
         let action = self.action(Operation::MountBlob, &digest.to_string());
         let mut url = self.url("blobs/uploads/")?;
         url.query_pairs_mut().append_pair("mount", &digest.to_string()).append_pair("from", from_repository);
         let mut scopes = self.scopes();
-        scopes.push(Scope { repository: from_repository.to_owned(), push: false });
+        scopes.push(Scope { repository: from_repository.to_owned(), rights: Rights::Pull });
         let call = Call { action: &action, method: Method::POST, url, headers: HeaderMap::new(), payload: Payload::Empty, scopes: &scopes };
         let answered = self.host.try_hard(call, &[StatusCode::CREATED, StatusCode::ACCEPTED]).await;
         let answered = answered.inspect_err(|error| tracing::debug!(%action, %error, "no mount"))?;

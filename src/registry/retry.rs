@@ -8,8 +8,9 @@ use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::time::Duration;
 
-use super::error::{RegistryError, Trouble};
+use super::error::RegistryError;
 use super::settings::Patience;
+use super::trouble::Trouble;
 use crate::fault::Failure;
 
 /// The tries of one piece of work.

@@ -23,6 +23,7 @@ use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStor
 use url::Url;
 
 use super::address::PublicOnly;
+use super::client_certificate;
 use super::error::RegistryError;
 use super::settings::{Proxies, RegistrySettings};
 use super::wire::Clients;
@@ -75,6 +76,8 @@ pub fn tls_settings(common: &[CertificateDer<'static>], own: &[CertificateDer<'s
 
 /// The clients of one kind of TLS. `direct`: without a proxy, for loopback.
 pub fn clients(settings: &RegistrySettings, tls: &ClientConfig, direct: bool) -> Result<Clients, RegistryError> {
+    let asked = Arc::default();
+    let tls = client_certificate::witnessed(tls, &asked);
     let builder = || {
         let mut builder = Client::builder()
             .user_agent(&settings.user_agent)
@@ -102,6 +105,7 @@ pub fn clients(settings: &RegistrySettings, tls: &ClientConfig, direct: bool) ->
     Ok(Clients {
         own: open.clone(),
         open,
+        asked,
         guarded: builder()?.dns_resolver(Arc::new(PublicOnly { except })).build().map_err(RegistryError::Client)?,
     })
 }

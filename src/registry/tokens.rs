@@ -16,7 +16,7 @@ use tokio::sync::Mutex;
 use url::Url;
 
 use super::challenge::Challenge;
-use super::credentials::{Credential, CredentialSources};
+use super::credentials::{Credential, CredentialError, CredentialSources, Origin};
 use super::error::{Action, RegistryError};
 use super::settings::Secret;
 use super::wire::{Payload, Wire};
@@ -41,13 +41,29 @@ const CLIENT_ID: &str = "lamina";
 pub struct Scope {
     /// The repository.
     pub repository: String,
-    /// Whether it writes.
-    pub push: bool,
+    /// What it does there.
+    pub rights: Rights,
+}
+
+/// What is done to a repository.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rights {
+    /// It is read.
+    Pull,
+    /// It is read and written.
+    Push,
+    /// Something is taken out of it (distribution has a right of its own for that).
+    Delete,
 }
 
 impl std::fmt::Display for Scope {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "repository:{}:{}", self.repository, if self.push { "pull,push" } else { "pull" })
+        let rights = match self.rights {
+            Rights::Pull => "pull",
+            Rights::Push => "pull,push",
+            Rights::Delete => "pull,push,delete",
+        };
+        write!(f, "repository:{}:{rights}", self.repository)
     }
 }
 
@@ -83,6 +99,11 @@ impl Tokens {
     /// None yet.
     pub fn new(sources: CredentialSources) -> Tokens {
         Tokens { sources, state: Mutex::new(State::default()) }
+    }
+
+    /// Who we are to the registry when it is about `repository`, and where that was found.
+    pub async fn identity(&self, repository: &str) -> Result<(Credential, Origin), CredentialError> {
+        self.sources.find(repository).await
     }
 
     /// What to send with a request that does `scopes`, as far as the registry has said that it wants something.

@@ -19,8 +19,9 @@ use url::Url;
 
 use super::address::{Address, AddressError, refuse_private_literal};
 use super::answer::{Answer, BODY_BYTES_MAX};
-use super::error::{Action, RegistryError, Trouble};
+use super::error::{Action, RegistryError};
 use super::settings::Patience;
+use super::trouble::Trouble;
 use crate::fault::Failure;
 
 /// Bytes to be sent, in pieces; the error is that of whoever reads them.
@@ -33,6 +34,8 @@ pub struct Wire {
     /// How patient we are with it.
     pub patience: Patience,
     clients: Clients,
+    /// Whether the registry itself has ever answered.
+    answered: AtomicBool,
     /// Whether the registry is in a private network; asked once, when it first sends us elsewhere.
     private: OnceCell<bool>,
 }
@@ -46,6 +49,8 @@ pub struct Clients {
     pub open: Client,
     /// For what public registries name: resolves to public addresses only.
     pub guarded: Client,
+    /// Whether a server has asked `own` for a certificate.
+    pub asked: Arc<AtomicBool>,
 }
 
 /// What is sent with a request.
@@ -68,11 +73,41 @@ pub enum Payload<'a> {
 impl Wire {
     /// A wire to `address`.
     pub fn new(address: Address, patience: Patience, clients: Clients) -> Wire {
-        Wire { address, patience, clients, private: OnceCell::new() }
+        Wire { address, patience, clients, answered: AtomicBool::new(false), private: OnceCell::new() }
+    }
+
+    /// Whether the registry has ever answered.
+    pub fn has_answered(&self) -> bool {
+        self.answered.load(Ordering::Relaxed)
     }
 
     /// Sends one request and waits for the head of its answer, whatever its status.
     pub async fn exchange(
+        &self,
+        action: &Action,
+        method: &Method,
+        url: &Url,
+        headers: HeaderMap,
+        payload: &Payload<'_>,
+    ) -> Result<Response, RegistryError> {
+        let own = self.address.owns(url);
+        let mut result = self.exchange_unread(action, method, url, headers, payload).await;
+        match &mut result {
+            Ok(_) if own => self.answered.store(true, Ordering::Relaxed),
+            // A server that asks for a certificate and gets none that it knows may end the connection without a word that arrives.
+            Err(RegistryError::Unreachable { trouble: trouble @ Trouble::Torn, .. })
+                if own && !self.has_answered() && self.clients.asked.load(Ordering::Relaxed) =>
+            {
+                *trouble = Trouble::ClientCertificate;
+            }
+            // To others it is not shown, whatever is set.
+            Err(RegistryError::Unreachable { trouble: trouble @ Trouble::ClientCertificate, .. }) if !own => *trouble = Trouble::Tls,
+            _ => {}
+        }
+        result
+    }
+
+    async fn exchange_unread(
         &self,
         action: &Action,
         method: &Method,

@@ -25,13 +25,15 @@ use super::{api_v1, api_v2, health, pages};
 use crate::catalog::catalog::{Catalog, CatalogError};
 use crate::disk::store::{Store, StoreError};
 use crate::fault::{Failure, Fault};
+use crate::model::fit::Policy;
+use crate::model::runtime::RuntimeList;
 use crate::model::tree::Limits;
 
 /// How long a stop waits for requests that are under way.
 pub const GRACE_S: u64 = 10;
 
 /// What the operator may set.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Settings {
     /// What a model may measure.
     pub limits: Limits,
@@ -41,6 +43,10 @@ pub struct Settings {
     pub upload_idle_s: u64,
     /// How many uploads are read at once; others wait.
     pub uploads_max: usize,
+    /// Which findings of a model's fit are let through.
+    pub fit: Policy,
+    /// The runtimes that are known.
+    pub runtimes: RuntimeList,
 }
 
 impl Settings {
@@ -48,7 +54,14 @@ impl Settings {
     pub fn new(limits: Limits) -> Settings {
         // Weights do not shrink, so a packed model is about as large as its files; the form around it is small.
         let upload_bytes_max = limits.unpacked_bytes_max.saturating_add(64 << 20);
-        Settings { limits, upload_bytes_max, upload_idle_s: 120, uploads_max: 32 }
+        Settings {
+            limits,
+            upload_bytes_max,
+            upload_idle_s: 120,
+            uploads_max: 32,
+            fit: Policy::default(),
+            runtimes: RuntimeList::compiled_in(),
+        }
     }
 }
 

@@ -9,18 +9,25 @@ use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, Cursor};
 
+use serde_json::Value;
+
 use super::app::Service;
 use super::refusal::Refusal;
 use super::upload::{Form, Payload, UploadError};
+use crate::build::base;
 use crate::build::row;
 use crate::catalog::record::{NewLine, Version};
+use crate::catalog::versions::UPLOAD_KEY;
 use crate::contract::contract::Contract;
 use crate::contract::gate::{self, Gate, GateError};
 use crate::disk::ignore_rules::Selected;
 use crate::fault::{Failure, Fault};
+use crate::model::fit::{Finding, Policy};
+use crate::model::fit_judge::{self, Ground, Packages};
+use crate::model::fit_scan;
 use crate::model::framework::ReadSeek;
 use crate::model::intake::{self, Given, Model};
-use crate::model::runtime::RuntimeList;
+use crate::model::runtime::{Runtime, RuntimeList};
 use crate::oci::layer::Content;
 
 /// What an upload says beside the model.
@@ -31,6 +38,10 @@ pub struct Accepted {
     pub notes: Vec<NewLine>,
     /// Which changes of the contract are refused.
     pub gate: Gate,
+    /// Which findings of the model's fit are let through, where the service is not stricter.
+    pub fit: Policy,
+    /// By which the upload is known where it is repeated.
+    pub upload_key: Option<String>,
 }
 
 /// The contract has changes that the uploader asked not to let through.
@@ -60,7 +71,8 @@ impl Failure for GateRefusal {
 pub async fn accept(service: &Service, form: Form, given: Given, accepted: Accepted) -> Result<Version, Refusal> {
     let Form { payload: Payload { selected, staging }, permit: _permit, .. } = form;
     let left_out = selected.left_out.clone();
-    let model = match check(service, selected, given, accepted.gate).await {
+    let policy = service.settings.fit.with(&accepted.fit);
+    let model = match check(service, selected, given, accepted.gate, &policy).await {
         Ok(model) => model,
         Err(refusal) => {
             // What is refused is gone before the answer; removing many files is no work for a thread that others wait for.
@@ -79,7 +91,11 @@ pub async fn accept(service: &Service, form: Form, given: Given, accepted: Accep
             log.push(NewLine::info(format!("left out by rule: {}", shown(&left_out))));
         }
         log.extend(accepted.notes);
-        Ok((row::new_version(&model, tree_digest, accepted.metadata, log)?, staging))
+        let mut new = row::new_version(&model, tree_digest, accepted.metadata, &policy, log)?;
+        if let Some(key) = accepted.upload_key {
+            new.request[UPLOAD_KEY] = Value::from(key);
+        }
+        Ok((new, staging))
     });
     // While the staging folder is there nothing that the upload put into the store, or found there, is collected.
     let (new, staging) = keeping.await.map_err(UploadError::Stopped)??;
@@ -91,13 +107,34 @@ pub async fn accept(service: &Service, form: Form, given: Given, accepted: Accep
 }
 
 /// Reads the model and refuses what is not valid, not allowed or not let through.
-async fn check(service: &Service, selected: Selected, given: Given, gate: Gate) -> Result<Model, Refusal> {
+async fn check(service: &Service, selected: Selected, given: Given, gate: Gate, policy: &Policy) -> Result<Model, Refusal> {
     let reading = tokio::task::spawn_blocking(move || intake::intake(&selected.tree, &given, &open));
-    let model = reading.await.map_err(UploadError::Stopped)??;
+    let mut model = reading.await.map_err(UploadError::Stopped)??;
     check_runtime(model.runtime.as_deref())?;
+    model.warnings.extend(check_fit(service, &model, policy).await?);
     let contract = model.contract.as_ref().map(|found| found.contract.clone()).unwrap_or_default();
     pass(service, model.name.as_str(), &contract, gate).await?;
     Ok(model)
+}
+
+/// What is to be said of the model's fit. A runtime that nobody asked for is certain where it is imported here; where it may yet come from a mirror, or from
+/// nowhere, what it lacks is a warning, and the build decides.
+async fn check_fit(service: &Service, model: &Model, policy: &Policy) -> Result<Vec<String>, Refusal> {
+    let (runtime, certain) = match service.settings.runtimes.expected(model.runtime.as_deref(), model.served_type()) {
+        Some((runtime, asked)) => {
+            let certain = asked || base::is_imported(&runtime, &service.store).await;
+            (Some(runtime), certain)
+        }
+        None => (None, false),
+    };
+    let (payload, packages) = (model.payload.clone(), Packages::of(model));
+    let looking = tokio::task::spawn_blocking(move || {
+        let facts = fit_scan::scan(&payload, runtime.as_ref().and_then(Runtime::python), &open);
+        let ground = Ground { runtime: runtime.as_ref(), certain, packages };
+        (fit_judge::judge(&facts, &payload, &ground), fit_judge::unseen(&facts))
+    });
+    let (findings, unseen) = looking.await.map_err(UploadError::Stopped)?;
+    Ok(policy.pass(findings)?.iter().map(Finding::to_string).chain(unseen).collect())
 }
 
 /// An upload reads no file of the service's own machine.

@@ -17,6 +17,7 @@ use super::upload_accept::{Accepted, accept};
 use super::view_v1;
 use crate::contract::gate::Gate;
 use crate::contract::wire::CONTRACT_BYTES_MAX;
+use crate::model::fit::Policy;
 use crate::model::intake::Given;
 
 const CONTRACT: &str = "model_contract";
@@ -38,7 +39,7 @@ pub async fn upload(State(service): State<Service>, request: Request) -> Result<
         contract: form.part(CONTRACT).map(|part| (format!("{CONTRACT}.protobin"), part.bytes.clone())),
         ..Given::default()
     };
-    let accepted = Accepted { metadata: BTreeMap::new(), notes: Vec::new(), gate: Gate::None };
+    let accepted = Accepted { metadata: BTreeMap::new(), notes: Vec::new(), gate: Gate::None, fit: Policy::default(), upload_key: None };
     let version = accept(&service, form, given, accepted).await.map_err(RefusalV1)?;
     let model = service.catalog.model_by_id(version.model_id).await?;
     Ok(Json(view_v1::build(&model, &version)))

@@ -22,6 +22,7 @@ use crate::catalog::record::NewLine;
 use crate::contract::contract::Contract;
 use crate::contract::gate::Gate;
 use crate::contract::wire::{self, CONTRACT_BYTES_MAX, Dialect};
+use crate::model::fit::{self, Policy};
 use crate::model::intake::Given;
 
 /// The short parts.
@@ -50,6 +51,12 @@ struct Said {
     /// Ours: which meta graph of a SavedModel is read.
     #[serde(default)]
     tags: Vec<String>,
+    /// Ours: whether every finding of the model's fit refuses it.
+    #[serde(default)]
+    strict: bool,
+    /// Ours: which findings are accepted.
+    #[serde(default)]
+    allow: Vec<String>,
     #[serde(flatten)]
     rest: BTreeMap<String, Value>,
 }
@@ -94,7 +101,8 @@ pub fn meant(form: &Form) -> Result<(Given, Accepted), RefusalV2> {
         ..Given::default()
     };
     let gate: Gate = said.gate.as_deref().map(str::parse).transpose()?.unwrap_or_default();
-    Ok((given, Accepted { metadata: said.metadata.unwrap_or_default(), notes, gate }))
+    let fit = Policy { strict: said.strict, allow: fit::allowances(said.allow.iter().map(String::as_str))? };
+    Ok((given, Accepted { metadata: said.metadata.unwrap_or_default(), notes, gate, fit, upload_key: None }))
 }
 
 /// `"name:tag"`, or the ancestor's object.

@@ -7,6 +7,7 @@
 
 mod arbitrary;
 mod compare;
+mod fit;
 mod foreign_models;
 mod fuzz_corpus;
 mod given;

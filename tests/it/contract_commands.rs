@@ -275,5 +275,7 @@ async fn two_pushed_images_are_compared_for_a_few_kilobytes() {
     assert_eq!(ran.code, 5, "{ran:#?}");
     assert!(ran.stderr.contains("infer.inputs.age is new: callers do not send it"), "{ran:#?}");
     assert_eq!((tap.count("PUT"), tap.count("POST"), tap.count("PATCH")), (0, 0, 0));
+    // What is asked for is the other image's contract: no layer of this model.
+    assert!(tap.seen().iter().all(|seen| seen.method == "GET" || !seen.target.contains("/blobs/")), "{:#?}", tap.seen());
     assert_eq!(build(&["--against", &image("2"), "--to", &image("3")]).code, 0);
 }

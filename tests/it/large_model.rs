@@ -21,8 +21,8 @@ const MODEL_BYTES: u64 = FILES as u64 * FILE_BYTES;
 
 /// What a process may hold in memory, whatever the size of the model.
 const RESIDENT_KIB_MAX: u64 = 64 << 10;
-/// What a build may write that sends its image away.
-const BUILD_WRITES_BYTES_MAX: u64 = 10 << 20;
+/// What a build may write that sends its image away: what is remembered of it, and none of the weights.
+const BUILD_WRITES_BYTES_MAX: u64 = 1 << 20;
 /// What a service may write beside the model: its catalog with the log, the small layer, the documents.
 const SERVICE_WRITES_BYTES_MAX: u64 = 10 << 20;
 

@@ -190,7 +190,7 @@ fn a_runtime_or_base_that_cannot_be_had_is_said_with_what_there_is() {
     );
     let nowhere = [
         "runtime `serving-runtime-python:3.11` is neither imported here",
-        "remedy: make it with `base-images/serving-runtime-python/build.sh`",
+        "remedy: make it with `base-images/build.sh serving-runtime-python:3.11`",
     ];
     bench.fails(&["--runtime", "serving-runtime-python"], 4, &nowhere);
     let missing = format!("{}/none:1", registry.address());
@@ -221,7 +221,11 @@ fn a_registry_that_refuses_is_quoted() {
     let accounts = accounts.path().join("htpasswd");
     let registry = DockerRegistry::start_with("", &format!("auth: {{htpasswd: {{realm: tests, path: {}}}}}", accounts.display()));
     let to = format!("{}/x:1", registry.address());
-    bench.fails(&["--runtime", "scratch", "--to", &to], 4, &[&format!("error: cannot ask for manifest `{to}`"), "401", "remedy:"]);
+    bench.fails(
+        &["--runtime", "scratch", "--to", &to],
+        4,
+        &[&format!("error: cannot ask for blob `{}/x@sha256:", registry.address()), "401", "remedy:"],
+    );
     assert_eq!(registry.blobs(), 0);
 }
 

@@ -2,7 +2,7 @@
 
 usage: predict.py TREE PORT
 
-TREE is a folder with the module hydro_serving_grpc (base-images/serving-runtime-python/assemble/python_tree.sh makes it). Waits until the server is
+TREE is a folder with the module hydro_serving_grpc (base-images/assemble/python_tree.sh makes it). Waits until the server is
 ready, asks for two rows in one request, and prints the answer as JSON; then asks for a signature that is not there and prints how that was refused.
 Not a test: that is containers.rs, which knows the right numbers.
 """

@@ -10,6 +10,8 @@ use lamina::registry::settings::RegistrySettings;
 
 use crate::support::client::{manifest, noise, push, quick, repository, repository_with};
 use crate::support::fault_registry::{FaultRegistry, Faults, Refusal, burst};
+use crate::support::hs::Home;
+use crate::support::models;
 use crate::support::wire_tap::WireTap;
 
 const CHUNK_BYTES: u64 = 1_000_000;
@@ -104,4 +106,17 @@ async fn harbor_says_which_quota_is_full_and_that_a_tag_stays() {
         assert!(error.to_string().contains(words), "{error}");
         assert_eq!(registry.count(Method::PUT, "/manifests/"), 1, "it is not asked again");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn artifactory_answers_403_for_what_is_not_there_and_gets_the_image() {
+    let registry = FaultRegistry::start(Faults { missing_is_forbidden: true, ..Faults::default() }).await;
+    let home = Home::new();
+    models::small(&home.path().join("model"));
+    let words = ["build", "--runtime", "scratch", "--to"].map(str::to_owned).into_iter();
+    let words: Vec<String> =
+        words.chain([format!("{}/model:1", registry.address()), home.path().join("model").display().to_string()]).collect();
+    let ran = tokio::task::spawn_blocking(move || home.hs(words)).await.unwrap();
+    assert_eq!(ran.code, 0, "{ran:#?}");
+    assert!(repository(&format!("{}/model", registry.address())).manifest("1").await.is_ok());
 }

@@ -52,9 +52,11 @@ impl Running {
             store: store.clone(),
             places: Places { registries: Registries::new(RegistrySettings::default()).unwrap(), store: Some(store), mirrors: Vec::new() },
             // No runtime is known, so every image is the model alone and nothing is pulled.
-            runtimes: RuntimeList { runtimes: Vec::new() },
+            runtimes: RuntimeList::default(),
             shelf: Shelf::Embedded { host: address.clone() },
             epoch_s: 0,
+            installer: None,
+            catalog: catalog.clone(),
         };
         let answering = app::serve(listener, service.clone(), axum::Router::new());
         let mut tasks = vec![tokio::spawn(async move { answering.await.unwrap() })];

@@ -10,13 +10,15 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
-use axum::http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, LOCATION, RANGE, WARNING};
+use axum::http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, DATE, LOCATION, RANGE, WARNING};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
 use axum::response::Response;
+use futures_util::StreamExt as _;
 use lamina::oci::digest::Digest;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
+use super::fault_manifests;
 use super::fault_tokens::{self, Login};
 use super::fault_uploads;
 
@@ -29,6 +31,12 @@ pub struct Faults {
     pub refusals: Vec<Refusal>,
     /// How mounts are answered; 201 where not set.
     pub mount_status: Option<u16>,
+    /// Mounts are answered 201, and nothing is mounted.
+    pub lying_mounts: bool,
+    /// It says of every blob that it has it.
+    pub has_everything: bool,
+    /// It says that blobs have so many bytes more.
+    pub head_bytes_more: u64,
     /// Locations are relative and have a query.
     pub relative_locations: bool,
     /// Locations and redirects lead here (`http://host:port`).
@@ -59,10 +67,26 @@ pub struct Faults {
     pub half_chunks: bool,
     /// Ranges of uploads say that there is more than there is.
     pub lying_ranges: bool,
+    /// The range after a chunk says that half of it came: so often.
+    pub understated_ranges: u32,
+    /// A question for an upload is answered with half of what came: so often.
+    pub understated_uploads: u32,
+    /// What was committed is called this, so often; and kept or not.
+    pub commits_named: Option<(Digest, u32, bool)>,
     /// Bytes are taken and then forgotten where the digest is checked: so often.
     pub lost_commits: u32,
+    /// Once there are so many blobs, no commit ends.
+    pub commits_held_after: Option<usize>,
     /// How long a commit takes after the last byte.
     pub commit_delay: Duration,
+    /// Manifests are taken only with their blobs; whether it then says which are missing.
+    pub manifests_need_blobs: Option<bool>,
+    /// The most bytes of a manifest.
+    pub manifest_bytes_max: Option<u64>,
+    /// A manifest that is there is not taken again.
+    pub immutable_tags: bool,
+    /// What others put in the place of an index of referrers once we have read our own there.
+    pub late_indexes: Vec<Bytes>,
     /// The type of manifests, whatever they are.
     pub manifest_type: Option<&'static str>,
     /// Neither HEAD nor PUT names a manifest's digest.
@@ -73,6 +97,22 @@ pub struct Faults {
     pub warnings: Vec<&'static str>,
     /// How many tags a page has.
     pub tags_per_page: Option<usize>,
+    /// `OCI-Chunk-Min-Length`; a smaller chunk is refused unless it is the last.
+    pub chunk_bytes_min: Option<u64>,
+    /// It lists referrers, and says so when one is put.
+    pub lists_referrers: bool,
+    /// A tag that is there is refused with this status.
+    pub tags_stay: Option<u16>,
+    /// Manifests that have this in them are refused.
+    pub manifests_without: Option<&'static str>,
+    /// Deletes are answered with this status.
+    pub no_deletes: Option<u16>,
+    /// What is not there is answered 403, as Artifactory does.
+    pub missing_is_forbidden: bool,
+    /// Digests of blobs are not checked.
+    pub unchecked: bool,
+    /// The clock.
+    pub date: Option<&'static str>,
 }
 
 /// An answer in place of the right one.
@@ -157,6 +197,11 @@ impl FaultRegistry {
         self.kept.lock().unwrap()
     }
 
+    /// The same for whoever outlives a borrow.
+    pub fn shared(&self) -> Shared {
+        self.kept.clone()
+    }
+
     /// `127.0.0.1:PORT`.
     pub fn address(&self) -> String {
         self.kept().address.clone()
@@ -193,8 +238,19 @@ impl Drop for FaultRegistry {
 }
 
 async fn warned(state: State<Shared>, request: Request) -> Response {
-    let warnings = state.lock().unwrap().faults.warnings.clone();
+    let (warnings, date) = {
+        let kept = state.lock().unwrap();
+        (kept.faults.warnings.clone(), kept.faults.date)
+    };
+    let reads = request.method() == Method::HEAD || request.method() == Method::GET;
+    let forbids = reads && state.lock().unwrap().faults.missing_is_forbidden && !request.uri().path().contains("/tags/");
     let mut response = answer(state, request).await;
+    if forbids && response.status() == StatusCode::NOT_FOUND {
+        *response.status_mut() = StatusCode::FORBIDDEN;
+    }
+    if let Some(date) = date {
+        response.headers_mut().insert(DATE, HeaderValue::from_static(date));
+    }
     for warning in warnings {
         response.headers_mut().append(WARNING, HeaderValue::from_static(warning));
     }
@@ -221,6 +277,11 @@ async fn answer(State(shared): State<Shared>, request: Request) -> Response {
     if path == "/token" {
         return fault_tokens::give(&shared, request).await;
     }
+    if path == "/v2/" {
+        let refused = fault_tokens::check(&shared, &method, "", &query, authorization.as_deref());
+        return refused
+            .unwrap_or_else(|| Response::builder().header("docker-distribution-api-version", "registry/2.0").body("{}".into()).unwrap());
+    }
     let Some((repository, rest)) = split(&path) else { return refuse(404, "NAME_UNKNOWN") };
     if let Some(refused) = fault_tokens::check(&shared, &method, &repository, &query, authorization.as_deref()) {
         return refused;
@@ -230,13 +291,15 @@ async fn answer(State(shared): State<Shared>, request: Request) -> Response {
         shared.lock().unwrap().faults.body_bytes_max.is_some_and(|most| length > most)
     };
     if too_large {
-        // As nginx does: at once, without reading the body.
+        // As nginx does: at once, and what still comes is read and thrown away (`lingering_close`), or the answer might not arrive.
+        tokio::spawn(request.into_body().into_data_stream().for_each(|_| std::future::ready(())));
         let page = "<html><head><title>413 Request Entity Too Large</title></head></html>";
         return Response::builder().status(413).header(CONTENT_TYPE, "text/html").body(page.into()).unwrap();
     }
     match rest.split_once('/') {
-        Some(("tags", "list")) => tags(&shared, &repository, &query),
-        Some(("manifests", key)) => manifest(&shared, method, &repository, key, request).await,
+        Some(("tags", "list")) => fault_manifests::tags(&shared, &repository, &query),
+        Some(("referrers", subject)) => fault_manifests::referrers(&shared, &repository, subject),
+        Some(("manifests", key)) => fault_manifests::manifest(&shared, method, &repository, key, request).await,
         Some(("blobs", upload)) if upload.starts_with("uploads") => {
             let id = upload.trim_start_matches("uploads").trim_matches('/').to_owned();
             fault_uploads::upload(&shared, method, &repository, &id, request).await
@@ -257,7 +320,7 @@ fn take_refusal(shared: &Shared, method: &Method, path: &str) -> Option<Refusal>
 /// `/v2/a/b/manifests/x` -> `a/b`, `manifests/x`.
 fn split(path: &str) -> Option<(String, String)> {
     let path = path.strip_prefix("/v2/")?;
-    let at = ["/manifests/", "/blobs/", "/tags/"].iter().find_map(|word| path.find(word))?;
+    let at = ["/manifests/", "/blobs/", "/tags/", "/referrers/"].iter().find_map(|word| path.find(word))?;
     Some((path[..at].to_owned(), path[at + 1..].to_owned()))
 }
 
@@ -267,49 +330,14 @@ pub fn refuse(status: u16, code: &str) -> Response {
     Response::builder().status(status).header(CONTENT_TYPE, "application/json").body(body.into()).unwrap()
 }
 
-fn tags(shared: &Shared, repository: &str, query: &str) -> Response {
-    let kept = shared.lock().unwrap();
-    let last = query.split('&').find_map(|pair| pair.strip_prefix("last=")).unwrap_or_default().to_owned();
-    let all = kept.manifests.keys().filter(|(of, key)| of == repository && !key.contains(':')).map(|(_, key)| key);
-    let mut rest: Vec<&String> = all.filter(|key| **key > last).collect();
-    let most = kept.faults.tags_per_page.unwrap_or(usize::MAX);
-    let mut response = Response::builder();
-    if rest.len() > most {
-        rest.truncate(most);
-        response = response.header("link", format!("</v2/{repository}/tags/list?last={}>; rel=\"next\"", rest[most - 1]));
-    }
-    let tags = if rest.is_empty() { serde_json::Value::Null } else { serde_json::json!(rest) };
-    response.body(serde_json::json!({ "name": repository, "tags": tags }).to_string().into()).unwrap()
-}
-
-async fn manifest(shared: &Shared, method: Method, repository: &str, key: &str, request: Request) -> Response {
-    let at = (repository.to_owned(), key.to_owned());
-    if method == Method::PUT {
-        let media_type = request.headers().get(CONTENT_TYPE).unwrap().to_str().unwrap().to_owned();
-        let bytes = axum::body::to_bytes(request.into_body(), 4 << 20).await.unwrap();
-        let mut kept = shared.lock().unwrap();
-        let digest = Digest::of(&bytes);
-        kept.manifests.insert((at.0.clone(), digest.to_string()), (media_type.clone(), bytes.clone()));
-        kept.manifests.insert(at, (media_type, bytes));
-        let named = kept.faults.manifest_named.unwrap_or(digest).to_string();
-        let mut response = Response::builder().status(201);
-        if !kept.faults.nameless_manifests {
-            response = response.header("docker-content-digest", named);
-        }
-        return response.body(Body::empty()).unwrap();
-    }
-    let kept = shared.lock().unwrap();
-    let Some((media_type, bytes)) = kept.manifests.get(&at) else { return refuse(404, "MANIFEST_UNKNOWN") };
-    let media_type = kept.faults.manifest_type.unwrap_or(media_type);
-    let mut response = Response::builder().header(CONTENT_TYPE, media_type);
-    if !kept.faults.nameless_manifests {
-        response = response.header("docker-content-digest", Digest::of(bytes).to_string());
-    }
-    response.body(if method == Method::HEAD { Body::empty() } else { bytes.clone().into() }).unwrap()
-}
-
 fn blob(shared: &Shared, method: &Method, repository: &str, digest: &str, request: &Request) -> Response {
-    let kept = shared.lock().unwrap();
+    let mut kept = shared.lock().unwrap();
+    if kept.faults.has_everything && *method == Method::HEAD {
+        return Response::builder().body(Body::empty()).unwrap();
+    }
+    if *method == Method::DELETE {
+        return fault_manifests::delete(&mut kept, |kept| kept.blobs.remove(&(repository.to_owned(), digest.to_owned())).is_some());
+    }
     let Some(bytes) = kept.blobs.get(&(repository.to_owned(), digest.to_owned())) else { return refuse(404, "BLOB_UNKNOWN") };
     if let Some(elsewhere) = &kept.faults.blobs_at {
         let location = format!("{elsewhere}/v2/{repository}/blobs/{digest}?signature=secret");
@@ -317,7 +345,7 @@ fn blob(shared: &Shared, method: &Method, repository: &str, digest: &str, reques
     }
     let mut bytes = bytes.to_vec();
     if *method == Method::HEAD {
-        return Response::builder().header(CONTENT_LENGTH, bytes.len()).body(Body::empty()).unwrap();
+        return Response::builder().header(CONTENT_LENGTH, bytes.len() as u64 + kept.faults.head_bytes_more).body(Body::empty()).unwrap();
     }
     if kept.faults.corrupt_blobs {
         let middle = bytes.len() / 2;

@@ -33,6 +33,8 @@ pub struct TokenServer {
     pub password: bool,
     /// Only for the refresh token `identity`, by POST.
     pub identity: bool,
+    /// Deleting is a right of its own, as with distribution.
+    pub delete_right: bool,
     /// Where tokens are said to be had, in place of our own `/token`.
     pub realm: Option<String>,
 }
@@ -55,7 +57,17 @@ pub fn check(shared: &Shared, method: &Method, repository: &str, query: &str, au
         Login::Bearer(server) => server,
     };
     let reads = *method == Method::GET || *method == Method::HEAD;
-    let mut needed = vec![(repository.to_owned(), if reads { "pull" } else { "push" })];
+    let deletes = *method == Method::DELETE && server.delete_right;
+    let mut needed = vec![(
+        repository.to_owned(),
+        if reads {
+            "pull"
+        } else if deletes {
+            "delete"
+        } else {
+            "push"
+        },
+    )];
     let pairs: Vec<(String, String)> = url::form_urlencoded::parse(query.as_bytes()).into_owned().collect();
     needed.extend(pairs.iter().filter(|(name, _)| name == "from").map(|(_, source)| (source.clone(), "pull")));
     let token = authorization.and_then(|text| text.strip_prefix("Bearer "));

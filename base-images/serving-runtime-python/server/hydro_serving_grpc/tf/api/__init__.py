@@ -1,1 +1,0 @@
-# A plain namespace: its modules are made by protoc and imported by their full names.

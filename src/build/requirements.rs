@@ -1,0 +1,399 @@
+//! `requirements.txt` -> the layer of `/model/lib`: choose the wheels, have them here, seal the layer.
+//!
+//! Which wheels: the lock in the model's folder says it, else the lock of an earlier version with the same requirements, else a resolver does (`resolver.rs`), and
+//! what it chose is a lock that the caller keeps. Where the wheels are: in the cache, in a folder that the user names, at an address (`wheel_fetch.rs`). The
+//! layer is made of the wheels as they lie there (`disk/wheel.rs`): nothing is run, and nothing is installed here.
+//!
+//! What must stay true: with a lock, the same wheels on every machine and every day; a wheel's bytes are those of its hash before any of them is used.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
+
+use super::resolver::{Answer, Question, ResolveError, Resolvers};
+use super::wheel_fetch::{FetchError, Fetcher};
+use crate::disk::seal_cache::{Remembered, SealCache};
+use crate::disk::seal_packed::{self, PackedError};
+use crate::disk::wheel::{self, Wheel, WheelFileError};
+use crate::disk::wheel_cache::{WheelCache, WheelCacheError};
+use crate::fault::{Failure, Fault};
+use crate::model::requirements::{self, Required, RequirementsError};
+use crate::model::requirements_lock::{self, ChosenWheel, Lock, LockError, LockedPackage};
+use crate::model::wheel_target::Target;
+use crate::oci::digest::Digest;
+use crate::oci::image::{Compression, LayerSource, Purpose, SealedLayer};
+use crate::oci::packed::PackedLayer;
+use crate::oci::path::TreePath;
+use crate::oci::splice::{Splice, SpliceError, SplicedFile};
+use crate::progress::{Event, Listener};
+
+/// Where the packages are in the image, without the leading `/`.
+pub const FOLDER: &str = "model/lib";
+/// How many wheels are fetched at once.
+const FETCHES: usize = 4;
+
+/// What installing needs of this machine.
+#[derive(Clone, Debug)]
+pub struct Installer {
+    /// The resolvers.
+    pub resolvers: Resolvers,
+    /// Where wheels are.
+    pub cache: WheelCache,
+    /// Fetches what is not here.
+    pub fetcher: Fetcher,
+    /// Whether addresses in a model's own lock are gone to: those of a stranger are not.
+    pub trusts_addresses: bool,
+}
+
+/// Where a lock came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LockOrigin {
+    /// It lies in the model's folder.
+    Folder,
+    /// An earlier version has it.
+    Earlier,
+    /// It was made now.
+    Resolved,
+}
+
+/// Requirements that have become layers.
+#[derive(Clone, Debug)]
+pub struct Installed {
+    /// The lock.
+    pub lock: Lock,
+    /// Where it came from.
+    pub origin: LockOrigin,
+    /// The digest of the requirements' bytes.
+    pub made_from: Digest,
+    /// A layer for each target, in their order.
+    pub layers: Vec<SealedLayer>,
+    /// What was installed for the first target, with versions.
+    pub packages: Vec<String>,
+}
+
+/// Why requirements do not become a layer.
+#[derive(Debug, thiserror::Error)]
+pub enum InstallError {
+    /// A line that is not taken.
+    #[error(transparent)]
+    Requirements(#[from] RequirementsError),
+    /// The lock does not serve.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// The resolver has no answer.
+    #[error(transparent)]
+    Resolve(#[from] ResolveError),
+    /// A wheel cannot be fetched.
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    /// A wheel cannot be kept or hashed.
+    #[error(transparent)]
+    Cache(#[from] WheelCacheError),
+    /// A wheel cannot be used.
+    #[error(transparent)]
+    Wheel(#[from] WheelFileError),
+    /// What is in a wheel is not what it says.
+    #[error(transparent)]
+    Packed(#[from] PackedError),
+    /// A wheel's directory points outside of it.
+    #[error("laying out the packages")]
+    Splice(#[from] SpliceError),
+    /// Nobody has the wheel of a lock.
+    #[error("the lock's `{project}` {version} is to be had nowhere: {tried}")]
+    Nowhere {
+        /// Which package.
+        project: String,
+        /// Its version.
+        version: String,
+        /// Where it was looked for.
+        tried: String,
+    },
+    /// Work in the background died.
+    #[error("installing the requirements stopped")]
+    Stopped(#[from] tokio::task::JoinError),
+}
+
+impl InstallError {
+    fn inner(&self) -> Option<&dyn Failure> {
+        Some(match self {
+            InstallError::Requirements(error) => error,
+            InstallError::Lock(error) => error,
+            InstallError::Resolve(error) => error,
+            InstallError::Fetch(error) => error,
+            InstallError::Cache(error) => error,
+            InstallError::Wheel(error) => error,
+            InstallError::Packed(error) => error,
+            InstallError::Splice(_) | InstallError::Nowhere { .. } | InstallError::Stopped(_) => return None,
+        })
+    }
+}
+
+impl Failure for InstallError {
+    fn fault(&self) -> Fault {
+        match self {
+            InstallError::Splice(_) => Fault::Invalid,
+            InstallError::Nowhere { .. } => Fault::Remote,
+            other => other.inner().map_or(Fault::Ours, Failure::fault),
+        }
+    }
+
+    fn remedy(&self) -> Option<String> {
+        match self {
+            InstallError::Nowhere { .. } => {
+                Some("put the wheel that the lock names into a folder and name that with `--wheels`, or remove the lock".to_owned())
+            }
+            other => other.inner().and_then(Failure::remedy),
+        }
+    }
+}
+
+/// One installation: what is asked, and what has to be known on the way.
+pub struct Installation<'a> {
+    /// What the model requires.
+    pub required: &'a Required,
+    /// The lock of an earlier version.
+    pub earlier: Option<&'a [u8]>,
+    /// For what; at least one.
+    pub targets: &'a [Target],
+    /// What this machine has for it.
+    pub installer: &'a Installer,
+    /// A folder for the resolver's files.
+    pub scratch: &'a Path,
+    /// What earlier builds remember.
+    pub seals: Option<&'a SealCache>,
+    /// The time stamp of every entry, in seconds since the epoch.
+    pub epoch_s: u64,
+    /// Who listens.
+    pub listener: &'a Listener,
+}
+
+impl Installation<'_> {
+    /// Makes the layers; `None`: nothing is required. The second value is what had to be said.
+    pub async fn run(&self) -> Result<(Option<Installed>, Vec<String>), InstallError> {
+        let mut warnings = Vec::new();
+        let Some((mut lock, origin, mut folders)) = self.lock(&mut warnings).await? else { return Ok((None, warnings)) };
+        let (mut layers, mut packages) = (Vec::new(), Vec::new());
+        for target in self.targets {
+            let wheels = self.choose(&mut lock, target, &mut folders).await?;
+            if packages.is_empty() {
+                packages = wheels.iter().map(|wheel| format!("{} {}", wheel.project, wheel.version)).collect();
+            }
+            let files = self.have(&wheels, target, &mut folders).await?;
+            let (layer, said) = self.seal(wheels, files).await?;
+            layers.push(layer);
+            warnings.extend(said);
+        }
+        let made_from = Digest::of(&self.required.bytes);
+        Ok((Some(Installed { lock, origin, made_from, layers, packages }), warnings))
+    }
+
+    /// The lock, where it came from, and folders that its wheels lie in; `None`: nothing is required.
+    async fn lock(&self, warnings: &mut Vec<String>) -> Result<Option<(Lock, LockOrigin, Vec<std::path::PathBuf>)>, InstallError> {
+        let made_from = Digest::of(&self.required.bytes);
+        if let Some((file, bytes)) = &self.required.lock {
+            let mut lock = requirements_lock::read(file, bytes)?;
+            if !lock.is_stale(&made_from, self.targets) {
+                if !self.installer.trusts_addresses {
+                    lock.packages.iter_mut().flat_map(|package| &mut package.wheels).for_each(|wheel| wheel.url = None);
+                }
+                self.note(format!("the packages are those of `{file}`"));
+                return Ok(Some((lock, LockOrigin::Folder, Vec::new())));
+            }
+            self.note(format!("`{file}` was made of other requirements or for another runtime: packages are chosen anew"));
+        }
+        let requirements = requirements::read(&self.required.file, &self.required.bytes)?;
+        if requirements.is_empty() {
+            return Ok(None);
+        }
+        if let Some(bytes) = self.earlier {
+            let lock = requirements_lock::read("of an earlier version", bytes)?;
+            if !lock.is_stale(&made_from, self.targets) {
+                self.note("the packages are those of an earlier version with the same requirements".to_owned());
+                return Ok(Some((lock, LockOrigin::Earlier, Vec::new())));
+            }
+        }
+        let text = requirements::to_text(&requirements);
+        let (mut of_targets, mut folders) = (Vec::new(), Vec::new());
+        for target in self.targets {
+            self.note(format!("choosing packages for {target}"));
+            let answer = self.ask(&text, target, true).await?;
+            warnings.extend(answer.warnings);
+            folders.extend(answer.folders);
+            of_targets.push((target.clone(), answer.lock));
+        }
+        Ok(Some((Lock::join(made_from, &of_targets), LockOrigin::Resolved, folders)))
+    }
+
+    async fn ask(&self, requirements: &str, target: &Target, dependencies: bool) -> Result<Answer, ResolveError> {
+        self.installer.resolvers.resolve(&Question { requirements, target, dependencies, scratch: self.scratch }).await
+    }
+
+    /// The wheel of each package. Where the lock has no names for hashes, the cache may know them, or the resolver.
+    async fn choose(
+        &self,
+        lock: &mut Lock,
+        target: &Target,
+        folders: &mut Vec<std::path::PathBuf>,
+    ) -> Result<Vec<ChosenWheel>, InstallError> {
+        self.name_from_cache(lock).await?;
+        let unknown: Vec<(String, String)> = lock
+            .of_target(target)?
+            .into_iter()
+            .filter(|package| package.choose(target).is_err() && package.wheels.iter().all(|wheel| wheel.file_name.is_none()))
+            .map(|package| (package.project.clone(), package.version.clone()))
+            .collect();
+        if !unknown.is_empty() {
+            let pins: String = unknown.iter().map(|(project, version)| format!("{project}=={version}\n")).collect();
+            let answer = self.ask(&pins, target, false).await?;
+            folders.extend(answer.folders);
+            for found in &answer.lock.packages {
+                let of_lock =
+                    lock.packages.iter_mut().filter(|package| package.project == found.project && package.version == found.version);
+                of_lock.for_each(|package| learn(package, found));
+            }
+        }
+        Ok(lock.of_target(target)?.into_iter().map(|package| package.choose(target)).collect::<Result<_, _>>()?)
+    }
+
+    async fn name_from_cache(&self, lock: &mut Lock) -> Result<(), InstallError> {
+        if lock.packages.iter().flat_map(|package| &package.wheels).all(|wheel| wheel.file_name.is_some()) {
+            return Ok(());
+        }
+        let (cache, mut named, listener) = (self.installer.cache.clone(), lock.clone(), self.listener.clone());
+        let naming = move || -> Result<Lock, WheelCacheError> {
+            for package in &mut named.packages {
+                for wheel in package.wheels.iter_mut().filter(|wheel| wheel.file_name.is_none()) {
+                    wheel.file_name = cache.names(&wheel.digest, &package.project, &listener)?.map(|name| name.file_name);
+                }
+            }
+            Ok(named)
+        };
+        *lock = tokio::task::spawn_blocking(naming).await??;
+        Ok(())
+    }
+
+    /// Every wheel as a file of this machine, in their order.
+    async fn have(
+        &self,
+        wheels: &[ChosenWheel],
+        target: &Target,
+        folders: &mut Vec<std::path::PathBuf>,
+    ) -> Result<Vec<SplicedFile>, InstallError> {
+        let found = self.find(wheels, folders).await?;
+        let missing: Vec<&ChosenWheel> = wheels.iter().zip(&found).filter(|(_, found)| found.is_none()).map(|(wheel, _)| wheel).collect();
+        if missing.is_empty() {
+            return Ok(found.into_iter().flatten().collect());
+        }
+        let addresses = self.addresses(&missing, target, folders).await?;
+        let cache = Arc::new(self.installer.cache.clone());
+        let fetch = |(wheel, address): (&ChosenWheel, String)| {
+            let (wheel, cache) = (wheel.clone(), cache.clone());
+            async move {
+                self.note(format!("fetching {}", wheel.name.file_name));
+                self.installer.fetcher.fetch(&wheel, &address, &cache, self.listener).await
+            }
+        };
+        let wanted: Vec<(&ChosenWheel, String)> =
+            missing.iter().filter_map(|wheel| Some((*wheel, addresses.get(&wheel.digest)?.clone()))).collect();
+        stream::iter(wanted).map(fetch).buffer_unordered(FETCHES).try_collect::<()>().await?;
+        let found = self.find(wheels, folders).await?;
+        let missing = wheels.iter().zip(&found).find(|(_, found)| found.is_none()).map(|(wheel, _)| wheel);
+        match missing {
+            Some(wheel) => Err(self.nowhere(wheel)),
+            None => Ok(found.into_iter().flatten().collect()),
+        }
+    }
+
+    async fn find(&self, wheels: &[ChosenWheel], folders: &[std::path::PathBuf]) -> Result<Vec<Option<SplicedFile>>, InstallError> {
+        let (mut cache, wheels, listener) = (self.installer.cache.clone(), wheels.to_vec(), self.listener.clone());
+        cache.given.extend(folders.iter().cloned());
+        let find =
+            move || wheels.iter().map(|wheel| cache.find(&wheel.digest, &wheel.name.file_name, &listener)).collect::<Result<Vec<_>, _>>();
+        Ok(tokio::task::spawn_blocking(find).await??)
+    }
+
+    /// Where wheels are to be had: as the lock says, else as the resolver does when it is asked for these versions.
+    async fn addresses(
+        &self,
+        missing: &[&ChosenWheel],
+        target: &Target,
+        folders: &mut Vec<std::path::PathBuf>,
+    ) -> Result<BTreeMap<Digest, String>, InstallError> {
+        let mut addresses: BTreeMap<Digest, String> = missing.iter().filter_map(|wheel| Some((wheel.digest, wheel.url.clone()?))).collect();
+        let without: Vec<&&ChosenWheel> = missing.iter().filter(|wheel| wheel.url.is_none()).collect();
+        let Some(first) = without.first() else { return Ok(addresses) };
+        let pins: String = without.iter().map(|wheel| format!("{}=={}\n", wheel.project, wheel.version)).collect();
+        let answer = match self.ask(&pins, target, false).await {
+            // Without a resolver, or where it knows no such version, the lock names what cannot be had.
+            Err(ResolveError::NoResolver | ResolveError::NoWheel { .. } | ResolveError::Unmet { .. }) => return Err(self.nowhere(first)),
+            answered => answered?,
+        };
+        folders.extend(answer.folders);
+        for wheel in answer.lock.packages.into_iter().flat_map(|package| package.wheels) {
+            addresses.extend(wheel.url.map(|url| (wheel.digest, url)));
+        }
+        Ok(addresses)
+    }
+
+    fn nowhere(&self, wheel: &ChosenWheel) -> InstallError {
+        let name = &wheel.name.file_name;
+        let tried = match self.installer.cache.given_digest(name, self.listener) {
+            Some((folder, found)) => format!("`{name}` in `{}` is {found} and not {}", folder.display(), wheel.digest),
+            None => format!("`{name}` with {} is in no folder of wheels, and no index has it", wheel.digest),
+        };
+        InstallError::Nowhere { project: wheel.project.clone(), version: wheel.version.clone(), tried }
+    }
+
+    async fn seal(&self, wheels: Vec<ChosenWheel>, files: Vec<SplicedFile>) -> Result<(SealedLayer, Vec<String>), InstallError> {
+        let (epoch_s, seals, listener) = (self.epoch_s, self.seals.cloned(), self.listener.clone());
+        let sealing = move || -> Result<_, InstallError> {
+            let opened = wheels.into_iter().zip(files).map(|(wheel, file)| Wheel::open(wheel.name, file)).collect::<Result<Vec<_>, _>>()?;
+            let root = TreePath::new(FOLDER).expect("a constant path");
+            let (layer, warnings) = wheel::layer(opened, &root, epoch_s)?;
+            let splice = Arc::new(layer.splice()?);
+            let sealed = seal_or_remember(&layer, splice, seals.as_ref(), &listener)?;
+            let (count, bytes) = layer.counted();
+            listener(Event::Note(format!("packages: {count} files, {bytes} bytes, in {} bytes of wheels", sealed.size_bytes)));
+            Ok((sealed, warnings))
+        };
+        tokio::task::spawn_blocking(sealing).await?
+    }
+
+    fn note(&self, text: String) {
+        (self.listener)(Event::Note(text));
+    }
+}
+
+/// What a resolver knows of the wheels of a version: the names and addresses of the hashes that are locked, or all of them where none is.
+fn learn(package: &mut LockedPackage, found: &LockedPackage) {
+    if package.wheels.is_empty() {
+        package.wheels.clone_from(&found.wheels);
+    }
+    for wheel in &mut package.wheels {
+        if let Some(found) = found.wheels.iter().find(|found| found.digest == wheel.digest) {
+            wheel.clone_from(found);
+        }
+    }
+}
+
+fn seal_or_remember(
+    layer: &PackedLayer,
+    splice: Arc<Splice>,
+    seals: Option<&SealCache>,
+    listener: &Listener,
+) -> Result<SealedLayer, PackedError> {
+    let (_, bytes) = layer.counted();
+    listener(Event::Expect { bytes });
+    if let Some(Remembered { digest, size_bytes, diff_id }) = seals.and_then(|seals| seals.find_splice(&splice)) {
+        listener(Event::Advance { bytes });
+        let (compression, purpose, source) = (Compression::Gzip, Purpose::Requirements, LayerSource::Splice(splice));
+        return Ok(SealedLayer { digest, size_bytes, diff_id, compression, purpose, source });
+    }
+    let sealed = seal_packed::seal(layer, splice.clone(), Purpose::Requirements, &|bytes| listener(Event::Advance { bytes }))?;
+    if let Some(seals) = seals {
+        seals.remember_splice(&splice, &sealed);
+    }
+    Ok(sealed)
+}

@@ -1,0 +1,223 @@
+//! `hs base import`, `lock` and `list`: what a base is made of, what a name is held to, and what is stale.
+//!
+//! Bases of a few bytes; registries and layouts are real ones.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::support::bases::{self, Base, Packed};
+use crate::support::docker_registry::DockerRegistry;
+use crate::support::hs::{Home, Ran, tool};
+use crate::support::models;
+use crate::support::outside;
+
+const NAME: &str = "serving-runtime-python:3.11";
+const OWN: &str = "own-runtime:1";
+
+/// What `hs base list` says of a runtime.
+fn listed(home: &Home, arguments: &[&str], name: &str) -> Value {
+    let words = arguments.iter().chain(&["base", "list"]);
+    let document = home.json(words);
+    let rows = document["runtimes"].as_array().unwrap();
+    rows.iter().find(|row| row["name"] == name).unwrap_or_else(|| panic!("{document:#}")).clone()
+}
+
+/// A base that differs from all others with another text.
+fn base_saying(text: &str) -> Base {
+    let mut base = Base::new("amd64", &[Packed::Gzip]);
+    text.clone_into(&mut base.layers[0].1);
+    base
+}
+
+fn imported(home: &Home, source: &str) -> Value {
+    home.json(["base", "import", "--name", NAME, source])["digest"].clone()
+}
+
+#[test]
+fn a_layout_an_archive_and_a_registry_give_the_same_base_and_tars_give_one() {
+    let (registry, home) = (DockerRegistry::start(), Home::new());
+    let layout = home.path().join("layout");
+    let digest = json!(bases::write_layout(&layout, "base", &[Base::new("amd64", &[Packed::Gzip, Packed::Zstd])]));
+    let archive = home.path().join("base.tar");
+    let (of_layout, of_archive) = (format!("oci:{}:base", layout.display()), format!("oci-archive:{}:base", archive.display()));
+    tool("skopeo", &["copy", "--quiet", "--preserve-digests", &of_layout, &of_archive]);
+    let in_registry = format!("{}/base:1", registry.address());
+    tool("skopeo", &["copy", "--quiet", "--preserve-digests", "--dest-tls-verify=false", &of_layout, &format!("docker://{in_registry}")]);
+    for source in [of_layout.as_str(), &of_archive, &in_registry] {
+        let one = Home::new();
+        assert_eq!(imported(&one, source), digest, "{source}");
+        assert_eq!(listed(&one, &[], NAME)["imported"], digest, "{source}");
+    }
+
+    outside::import_small_base(&home);
+    let of_tars = listed(&home, &[], NAME)["imported"].clone();
+    assert!(of_tars.is_string() && of_tars != digest, "{of_tars}");
+    let other = Home::new();
+    outside::import_small_base(&other);
+    assert_eq!(listed(&other, &[], NAME)["imported"], of_tars, "the same tar, the same base");
+
+    // The same tar, packed.
+    let (tar, config) = (home.path().join("base.tar"), home.path().join("base.json"));
+    tool("gzip", &["-9", tar.to_str().unwrap()]);
+    let packed = home.path().join("base.tar.gz");
+    let words = ["base", "import", "--name", OWN, "--image-config", config.to_str().unwrap(), packed.to_str().unwrap()];
+    assert_eq!(home.json(words)["digest"], of_tars);
+}
+
+#[test]
+fn what_is_no_base_is_refused_with_what_to_do() {
+    let home = Home::new();
+    let tar = home.path().join("root.tar");
+    fs::write(&tar, [0; 1024]).unwrap();
+    let tar = tar.to_str().unwrap();
+    let refused = |words: &[&str], code: i32, expected: &[&str]| {
+        let ran = home.hs(["base", "import", "--name", NAME].iter().chain(words));
+        assert_eq!(ran.code, code, "{ran:#?}");
+        assert!(expected.iter().all(|words| ran.stderr.contains(words)), "{expected:?} {ran:#?}");
+    };
+    refused(&[tar], 2, &["need an image config", "--image-config FILE"]);
+    refused(&[&format!("docker-archive:{tar}")], 2, &["skopeo copy docker-archive:FILE oci:DIR:TAG"]);
+    refused(&["oci:/no/such/layout:1"], 4, &["/no/such/layout"]);
+    assert_eq!(listed(&home, &[], NAME)["imported"], Value::Null);
+}
+
+/// A user whose config file names a runtime in a registry.
+struct Site {
+    registry: DockerRegistry,
+    home: Home,
+    config: String,
+}
+
+impl Site {
+    fn new() -> Site {
+        let (registry, home) = (DockerRegistry::start(), Home::new());
+        models::small(&home.path().join("model"));
+        let config = home.path().join("config.yaml");
+        let text = format!(
+            "runtimes:\n  - name: own-runtime\n    version: \"1\"\n    reference: {}/bases/own:1\n    model_types: [own]\n    contract_dialect: v1\n",
+            registry.address()
+        );
+        fs::write(&config, text).unwrap();
+        let config = config.to_str().unwrap().to_owned();
+        Site { registry, home, config }
+    }
+
+    fn publish(&self, text: &str) {
+        bases::push(&format!("{}/bases/own:1", self.registry.address()), &[base_saying(text)]);
+    }
+
+    fn options(&self) -> [&str; 2] {
+        ["--config", &self.config]
+    }
+
+    fn json(&self, words: &[&str]) -> Value {
+        self.home.json(self.options().iter().chain(words))
+    }
+
+    fn hs(&self, words: &[&str]) -> Ran {
+        self.home.hs(self.options().iter().chain(words))
+    }
+
+    fn row(&self) -> Value {
+        listed(&self.home, &self.options(), OWN)
+    }
+
+    /// The digest of the base that a model is built on.
+    fn built_on(&self) -> Value {
+        let folder = self.home.path().join("model");
+        let to = format!("{}/model:1", self.registry.address());
+        self.json(&["build", folder.to_str().unwrap(), "--runtime", OWN, "--to", &to])["base"]["digest"].clone()
+    }
+}
+
+#[test]
+fn a_lock_holds_builds_to_a_base_until_it_is_locked_anew() {
+    let site = Site::new();
+    site.publish("first\n");
+    let first = site.json(&["base", "lock", OWN])["locked"][0]["digest"].clone();
+    assert_eq!(site.built_on(), first);
+    let row = site.row();
+    assert_eq!((&row["locked"], &row["registry"]["digest"], &row["stale"]), (&first, &first, &json!(false)));
+
+    // The tag moves on; the image that it left is still there by its digest.
+    site.publish("second\n");
+    let row = site.row();
+    let second = row["registry"]["digest"].clone();
+    assert!(second != first && row["locked"] == first && row["stale"] == true, "{row:#}");
+    assert!(site.hs(&["base", "list"]).stdout.contains("stale"));
+    assert_eq!(site.built_on(), first);
+
+    let document = site.json(&["base", "lock", "own-runtime"]);
+    assert_eq!((&document["locked"][0]["was"], &document["locked"][0]["digest"]), (&first, &second));
+    assert_eq!(site.built_on(), second);
+    let file = document["file"].as_str().unwrap();
+    assert!(Path::new(file).starts_with(site.home.data()));
+    assert_eq!(fs::read_to_string(file).unwrap().lines().last().unwrap(), format!("{OWN} {}", second.as_str().unwrap()));
+
+    site.json(&["base", "lock", "--remove", OWN]);
+    assert_eq!(site.row()["locked"], Value::Null);
+}
+
+#[test]
+fn an_imported_base_that_is_not_the_locked_one_is_refused_and_one_that_is_old_is_said() {
+    let site = Site::new();
+    site.publish("first\n");
+    let reference = format!("{}/bases/own:1", site.registry.address());
+    site.json(&["base", "import", "--name", OWN, &reference]);
+    let locked = site.json(&["base", "lock", OWN])["locked"][0].clone();
+    assert_eq!(locked["found"], OWN, "what is imported comes first");
+    site.publish("second\n");
+    assert_eq!(site.row()["stale"], true);
+
+    let layout = site.home.path().join("layout");
+    let third = bases::write_layout(&layout, "third", &[base_saying("third\n")]);
+    site.json(&["base", "import", "--name", OWN, &format!("oci:{}:third", layout.display())]);
+    assert_eq!(site.built_on(), locked["digest"], "the registry still has the one that is locked");
+    let row = site.row();
+    assert_eq!((&row["imported"], &row["locked"]), (&json!(third), &locked["digest"]));
+
+    drop(site.registry);
+    let folder = site.home.path().join("model");
+    let ran = site.home.hs(["--config", &site.config, "build", folder.to_str().unwrap(), "--runtime", OWN, "--dry-run"]);
+    assert_eq!(ran.code, 5, "{ran:#?}");
+    assert!(ran.stderr.contains(locked["digest"].as_str().unwrap()) && ran.stderr.contains("hs base lock"), "{ran:#?}");
+}
+
+#[test]
+fn a_registry_that_cannot_be_asked_is_said_and_fails_nothing() {
+    let site = Site::new();
+    site.publish("first\n");
+    site.json(&["base", "lock", OWN]);
+    drop(site.registry);
+    let options = ["--config", &site.config];
+    let row = listed(&site.home, &options, OWN);
+    assert!(row["stale"].is_null() && row["registry"]["digest"].is_null() && row["locked"].is_string(), "{row:#}");
+    assert!(row["registry"]["problem"].as_str().unwrap().contains("bases/own:1"), "{row:#}");
+    let ran = site.home.hs(options.iter().chain(&["base", "list"]));
+    assert!(ran.code == 0 && ran.stdout.contains("no registry answered"), "{ran:#?}");
+}
+
+#[test]
+fn what_cannot_be_locked_is_named_and_nothing_is_written() {
+    let site = Site::new();
+    site.publish("first\n");
+    let lock = site.home.data().join("runtimes.lock");
+    for (words, code, expected) in [
+        (vec![OWN, "no-such:1"], 2, "runtime `no-such:1` is not known"),
+        (vec![OWN, "serving-runtime-onnx"], 4, "base-images/build.sh serving-runtime-onnx:1.32"),
+        (vec!["--remove", OWN], 2, "`own-runtime:1` is not locked"),
+    ] {
+        let words: Vec<&str> = ["base", "lock"].into_iter().chain(words).collect();
+        let ran = site.hs(&words);
+        assert_eq!(ran.code, code, "{ran:#?}");
+        assert!(ran.stderr.contains(expected), "{ran:#?}");
+        assert!(!lock.exists());
+    }
+    fs::create_dir_all(site.home.data()).unwrap();
+    fs::write(&lock, "own-runtime:1 sha256:12\n").unwrap();
+    let ran = site.hs(&["base", "list"]);
+    assert_eq!(ran.code, 2, "{ran:#?}");
+    assert!(ran.stderr.contains("runtimes.lock`, line 1") && ran.stderr.contains("lock anew"), "{ran:#?}");
+}
