@@ -11,8 +11,9 @@ use url::Url;
 
 use super::address::origin_text;
 use super::client::{Answered, Call, Endpoint};
-use super::error::{Action, Operation, RegistryError, Trouble};
+use super::error::{Action, Operation, RegistryError};
 use super::manifests::named_digest;
+use super::trouble::Trouble;
 use super::wire::Payload;
 use crate::oci::digest::Digest;
 
