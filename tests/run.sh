@@ -16,7 +16,7 @@ packages=(
     build-essential
     docker-registry skopeo umoci podman runc uidmap fuse-overlayfs slirp4netns netavark iptables
     mmdebstrap protobuf-compiler python3
-    python3-grpcio python3-protobuf python3-numpy python3-pip
+    python3-grpcio python3-protobuf python3-numpy python3-pip python3-venv
     chromium chromium-driver
     time openssl curl strace
 )
