@@ -289,6 +289,9 @@ pub mod model {
     /// Which base serves which type of model.
     pub mod runtime;
 
+    /// How layers are compressed, and what a sample says.
+    pub mod packing;
+
     /// Which file goes in which layer.
     pub mod plan;
 }
@@ -299,11 +302,20 @@ pub mod disk {
     /// A recipe's bytes, or any range of them.
     pub mod render;
 
+    /// The compressors.
+    pub mod pack;
+
+    /// Whether large files shrink.
+    pub mod sample;
+
     /// A recipe read once: its digest, and its blob.
     pub mod seal;
 
     /// What sealing gave, remembered.
     pub mod seal_cache;
+
+    /// A planned layer, sealed unless it is remembered.
+    pub mod seal_planned;
 
     /// The digests of a folder's files, remembered.
     pub mod digest_cache;
