@@ -376,6 +376,9 @@ pub mod model {
     /// What a model needs against what a runtime has.
     pub mod fit_judge;
 
+    /// How layers are compressed, and what a sample says.
+    pub mod packing;
+
     /// Which file goes in which layer.
     pub mod plan;
 }
@@ -392,6 +395,12 @@ pub mod disk {
     /// A root file system's tar, plain or compressed.
     pub mod root_tar;
 
+    /// The compressors.
+    pub mod pack;
+
+    /// Whether large files shrink.
+    pub mod sample;
+
     /// A recipe read once: its digest, and its blob.
     pub mod seal;
 
@@ -400,6 +409,9 @@ pub mod disk {
 
     /// What sealing gave, remembered.
     pub mod seal_cache;
+
+    /// A planned layer, sealed unless it is remembered.
+    pub mod seal_planned;
 
     /// The digests of a folder's files, remembered.
     pub mod digest_cache;

@@ -120,6 +120,7 @@ pub async fn start(arguments: &ServeArguments, settings: &Settings) -> Result<Ru
         runtimes: settings.runtimes.clone(),
         shelf: shelf(arguments, address)?,
         epoch_s: settings.epoch_s,
+        compression: settings.compression,
         installer: Some(settings.packages.clone().with_cache(settings.data_folder.join("wheels")).installer(
             &arguments.wheels,
             &settings.registries,

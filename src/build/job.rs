@@ -25,6 +25,7 @@ use crate::fault::{Failure, Fault};
 use crate::model::fit_scan::{self, Facts};
 use crate::model::framework::ReadSeek;
 use crate::model::intake::Model;
+use crate::model::packing::Choice;
 use crate::model::plan::Layout;
 use crate::model::runtime::RuntimeList;
 use crate::oci::digest::Digest;
@@ -66,6 +67,8 @@ pub struct Workshop {
     pub shelf: Shelf,
     /// The instant of everything in the images, seconds since the epoch.
     pub epoch_s: u64,
+    /// How layers are compressed.
+    pub compression: Choice,
     /// What installs requirements.
     pub installer: Option<Installer>,
     /// Where the locks of earlier versions are.
@@ -145,6 +148,7 @@ impl Workshop {
             platforms: Vec::new(),
             layout: Layout::Hydro,
             dialect: None,
+            compression: self.compression,
             epoch_s: self.epoch_s,
             scratch: staging.path().to_owned(),
             cache: Some(SealCache::new(self.store.root().join("layers"))),

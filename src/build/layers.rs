@@ -6,17 +6,16 @@
 //! What must stay true: the layers come out in the order of the plan, whatever their sizes and however many cores there are.
 
 use std::cmp::Reverse;
-use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 
 use super::recipe::{BuildError, Request};
-use crate::disk::seal::{self, SealError};
-use crate::disk::seal_cache::{Remembered, SealCache};
+use crate::disk::seal_planned::{Sealed, seal_planned};
+use crate::model::packing::Packing;
 use crate::model::plan::PlannedLayer;
-use crate::oci::image::{Compression, LayerSource, Purpose, SealedLayer};
+use crate::oci::image::Purpose;
 use crate::oci::layer::Recipe;
 use crate::progress::{Event, Listener};
 use crate::registry::ahead::{self, Handoff, Sent};
@@ -29,13 +28,13 @@ const LAYERS_AT_ONCE_MAX: usize = 16;
 pub(super) struct ToSeal {
     /// What is in it.
     pub recipe: Arc<Recipe>,
-    compression: Compression,
+    packing: Packing,
     purpose: Purpose,
 }
 
 impl From<PlannedLayer> for ToSeal {
     fn from(planned: PlannedLayer) -> ToSeal {
-        ToSeal { recipe: Arc::new(planned.recipe), compression: planned.compression, purpose: planned.purpose }
+        ToSeal { recipe: Arc::new(planned.recipe), packing: planned.packing, purpose: planned.purpose }
     }
 }
 
@@ -45,7 +44,7 @@ pub(super) async fn seal(
     request: &Request,
     to: Option<&Repository>,
     listener: &Listener,
-) -> Result<(Vec<SealedLayer>, Sent), BuildError> {
+) -> Result<(Vec<Sealed>, Sent), BuildError> {
     let Some(repository) = to else { return Ok((seal_all(planned, request, None, listener).await?, Sent::default())) };
     let (handoff, sending) = ahead::ahead(repository, listener);
     let sending = async { sending.await.map_err(BuildError::Send) };
@@ -60,7 +59,7 @@ async fn seal_all(
     request: &Request,
     handoff: Option<Handoff>,
     listener: &Listener,
-) -> Result<Vec<SealedLayer>, BuildError> {
+) -> Result<Vec<Sealed>, BuildError> {
     let at_once = thread::available_parallelism().map_or(1, usize::from).min(LAYERS_AT_ONCE_MAX);
     let mut in_turn: Vec<(usize, u64, ToSeal)> =
         planned.into_iter().enumerate().map(|(place, layer)| (place, layer.recipe.size_bytes(), layer)).collect();
@@ -72,39 +71,17 @@ async fn seal_all(
         async move {
             let work = move || {
                 let advance = |bytes| listener(Event::Advance { bytes });
-                seal_or_remember(layer, &scratch, cache.as_ref(), &advance)
+                seal_planned(&layer.recipe, layer.packing, layer.purpose, &scratch, cache.as_ref(), &advance)
             };
-            let (sealed, was_read) = tokio::task::spawn_blocking(work).await.map_err(BuildError::Stopped)??;
-            if let Some(handoff) = handoff.filter(|_| was_read) {
-                handoff.give(&sealed);
+            let sealed = tokio::task::spawn_blocking(work).await.map_err(BuildError::Stopped)??;
+            if let Some(handoff) = handoff.filter(|_| sealed.was_read) {
+                handoff.give(&sealed.layer);
             }
             Ok::<_, BuildError>((place, sealed))
         }
     };
-    let mut sealed: Vec<(usize, SealedLayer)> = stream::iter(in_turn).map(seal_one).buffer_unordered(at_once).try_collect().await?;
+    let mut sealed: Vec<(usize, Sealed)> = stream::iter(in_turn).map(seal_one).buffer_unordered(at_once).try_collect().await?;
     sealed.sort_by_key(|(place, _)| *place);
-    Ok(sealed.into_iter().map(|(_, layer)| layer).collect())
+    Ok(sealed.into_iter().map(|(_, sealed)| sealed).collect())
 }
 
-/// Seals a layer, unless it is remembered from an earlier build; says whether it had to be read.
-fn seal_or_remember(
-    layer: ToSeal,
-    scratch: &Path,
-    cache: Option<&SealCache>,
-    advance: &dyn Fn(u64),
-) -> Result<(SealedLayer, bool), SealError> {
-    let ToSeal { recipe, compression, purpose } = layer;
-    if let Some(Remembered { digest, size_bytes, diff_id }) = cache.and_then(|cache| cache.find(&recipe, compression)) {
-        advance(recipe.size_bytes());
-        let source = match compression {
-            Compression::None => LayerSource::Recipe(recipe),
-            Compression::Gzip => LayerSource::Remake(recipe, scratch.to_owned()),
-        };
-        return Ok((SealedLayer { digest, size_bytes, diff_id, compression, purpose, source }, false));
-    }
-    let sealed = seal::seal(recipe.clone(), compression, purpose, scratch, advance)?;
-    if let Some(cache) = cache {
-        cache.remember(&recipe, &sealed);
-    }
-    Ok((sealed, true))
-}

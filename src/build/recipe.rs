@@ -23,6 +23,7 @@ use crate::model::fit::{Finding, FitError, Policy};
 use crate::model::fit_judge::{self, Ground, Packages};
 use crate::model::fit_scan::Facts;
 use crate::model::intake::Model;
+use crate::model::packing::{Choice, Sample};
 use crate::model::plan::{self, Layout, PlanError};
 use crate::model::requirements_lock::Lock;
 use crate::model::runtime::{RuntimeError, RuntimeList};
@@ -57,6 +58,8 @@ pub struct Request {
     pub facts: Facts,
     /// Which findings are let through.
     pub policy: Policy,
+    /// How layers are compressed.
+    pub compression: Choice,
     /// Where compressed layers are put; must outlive the copy.
     pub scratch: PathBuf,
     /// What earlier builds remember of their layers; `None`: everything is read.
@@ -84,6 +87,8 @@ pub struct Built {
     pub installed: Option<Installed>,
     /// What is in each of our layers but that of the packages, in their order.
     pub recipes: Vec<Arc<Recipe>>,
+    /// What a sample of each of these said, where that decided how it is compressed.
+    pub samples: Vec<Option<Sample>>,
     /// What was found of the model's fit.
     pub findings: Vec<Finding>,
     /// What had to be said, the model's own warnings and the findings among it.
@@ -221,16 +226,18 @@ pub async fn build(
     let contract = contract_in_image(model, request, &bases, &mut warnings)?;
     let contract_bytes = contract.as_ref().map(|contract| contract.bytes.as_slice());
     let ours = usize::from(installed.is_some());
-    let planned = plan::plan(&model.payload, contract_bytes, request.layout, bases.layers_max() + ours, request.epoch_s)?;
+    let planned = plan::plan(&model.payload, contract_bytes, request.layout, request.compression, bases.layers_max() + ours, request.epoch_s)?;
     let statement = statement(model, request, contract.as_ref())?;
     for base in &bases.bases {
         image::check_base(base, planned.len() + ours)?;
+        image::check_compression(base, request.compression.of_small().compressor())?;
     }
 
     stage(if to.is_some() { "Sealing and sending the layers" } else { "Sealing the layers" });
     let planned: Vec<ToSeal> = planned.into_iter().map(ToSeal::from).collect();
     let recipes = planned.iter().map(|layer| layer.recipe.clone()).collect();
-    let (layers, sent) = layers::seal(planned, request, to, listener).await?;
+    let (sealed, sent) = layers::seal(planned, request, to, listener).await?;
+    let (layers, samples): (Vec<SealedLayer>, Vec<Option<Sample>>) = sealed.into_iter().map(|sealed| (sealed.layer, sealed.sample)).unzip();
 
     stage("Putting the image together");
     let (installed, of_platforms) = installed.unzip();
@@ -243,7 +250,7 @@ pub async fn build(
     }
     listener(Event::Note(format!("image {}", images.top().digest)));
     let base = bases.bases.first().map(|base| (base.name.clone(), base.digest));
-    Ok(Built { images, source: bases.source, base, contract, sent, installed, recipes, findings, warnings })
+    Ok(Built { images, source: bases.source, base, contract, sent, installed, recipes, samples, findings, warnings })
 }
 
 /// What is to be said of the model's fit, or why it is not built. `lock`: which packages are installed, once that is known.

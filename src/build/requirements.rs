@@ -386,7 +386,7 @@ fn seal_or_remember(
 ) -> Result<SealedLayer, PackedError> {
     let (_, bytes) = layer.counted();
     listener(Event::Expect { bytes });
-    if let Some(Remembered { digest, size_bytes, diff_id }) = seals.and_then(|seals| seals.find_splice(&splice)) {
+    if let Some(Remembered { digest, size_bytes, diff_id, .. }) = seals.and_then(|seals| seals.find_splice(&splice)) {
         listener(Event::Advance { bytes });
         let (compression, purpose, source) = (Compression::Gzip, Purpose::Requirements, LayerSource::Splice(splice));
         return Ok(SealedLayer { digest, size_bytes, diff_id, compression, purpose, source });

@@ -230,6 +230,9 @@ pub struct BuildArguments {
     /// What is too bad.
     #[arg(long, value_name = "breaking|any", default_value = "breaking", requires = "against")]
     pub gate: String,
+    /// How layers are compressed: `auto` and `gzip` pack small files, and large ones where a sample says that they shrink; `zstd` does so with zstd.
+    #[arg(long, value_name = "auto|none|gzip|zstd")]
+    pub compression: Option<String>,
     /// Read every file, also those that have not changed since the last build.
     #[arg(long)]
     pub no_cache: bool,

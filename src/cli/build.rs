@@ -20,6 +20,7 @@ use crate::contract::wire::Dialect;
 use crate::disk::atomic;
 use crate::fault::{Failure, Fault};
 use crate::model::intake::Model;
+use crate::model::packing::Choice;
 use crate::model::plan::Layout;
 use crate::model::requirements_lock;
 use crate::oci::digest::Digest;
@@ -45,14 +46,21 @@ pub enum BuildCommandError {
     /// A word that names no layout.
     #[error("`{0}` is no layout: `hydro` or `modelcar`")]
     Layout(String),
+    /// Zstd where nothing can read it.
+    #[error("a `docker-archive:` has no word for layers that are compressed with zstd")]
+    ArchiveZstd,
 }
 
 impl Failure for BuildCommandError {
     fn fault(&self) -> Fault {
         match self {
-            BuildCommandError::Layout(_) => Fault::Usage,
+            BuildCommandError::Layout(_) | BuildCommandError::ArchiveZstd => Fault::Usage,
             BuildCommandError::Scratch(_) => Fault::Ours,
         }
+    }
+
+    fn remedy(&self) -> Option<String> {
+        matches!(self, BuildCommandError::ArchiveZstd).then(|| "use `--compression gzip`, or write an `oci-archive:`".to_owned())
     }
 }
 
@@ -112,6 +120,8 @@ pub async fn build(
     let platforms = unique(platforms);
     let dialect: Option<Dialect> = arguments.dialect.as_deref().map(str::parse).transpose()?;
     let policy = fit::policy(&arguments.fit, settings)?;
+    let compression = arguments.compression.as_deref().map(str::parse).transpose()?.unwrap_or(settings.compression);
+    check_archives(arguments, compression)?;
     let layout = Layout::from_word(&arguments.layout).ok_or_else(|| BuildCommandError::Layout(arguments.layout.clone()))?;
     let (folder, words, mut of_machine) = (arguments.folder.clone(), arguments.model.clone(), settings.clone());
     of_machine.type_cache = of_machine.type_cache.filter(|_| !arguments.no_cache);
@@ -134,6 +144,7 @@ pub async fn build(
         platforms,
         layout,
         dialect,
+        compression,
         epoch_s: settings.epoch_s,
         scratch: scratch.path().to_owned(),
         cache: settings.layer_cache.clone().filter(|_| !arguments.no_cache),
@@ -145,6 +156,12 @@ pub async fn build(
     let built = recipe::build(&model, &request, places, to, &voice.listener()).await?;
     let lock = if arguments.dry_run { None } else { keep_lock(&arguments.folder, &built, voice) };
     Ok(Outcome { model, built, left_out, lock, scratch })
+}
+
+/// A Docker archive says nothing of how its layers are compressed; who loads it knows gzip by its first bytes, and zstd not everywhere.
+fn check_archives(arguments: &BuildArguments, compression: Choice) -> Result<(), BuildCommandError> {
+    let is_archive = |text: &String| text.starts_with("docker-archive:");
+    if compression == Choice::Zstd && arguments.to.iter().any(is_archive) { Err(BuildCommandError::ArchiveZstd) } else { Ok(()) }
 }
 
 /// Keeps what a resolver chose beside the requirements, so that the next build chooses the same. The file is not shipped, so the image does not change by it.
@@ -233,20 +250,22 @@ fn explain(outcome: &Outcome, out: &mut String) {
         let _ = writeln!(out, "  found: {finding}");
     }
     let Some(image) = outcome.built.images.images.first() else { return };
-    let mut recipes = outcome.built.recipes.iter();
+    let mut recipes = outcome.built.recipes.iter().zip(&outcome.built.samples);
     for layer in &image.layers {
         let recipe = if matches!(layer.purpose, Purpose::Base | Purpose::Requirements) { None } else { recipes.next() };
-        let why = match (&layer.source, layer.purpose) {
-            (_, Purpose::Base) => "of the base, as it is",
-            (_, Purpose::Contract) => "the contract, alone so that it can be read and replaced by itself",
-            (_, Purpose::Requirements) => "the packages of requirements.txt, as their wheels have them",
-            (LayerSource::File(_) | LayerSource::Remake(..), _) => "small files, chosen by a hash of their path, compressed",
-            _ => "a large file, as it is: weights do not shrink",
+        let why = match (recipe.and_then(|(_, sample)| sample.as_ref()), layer.purpose) {
+            (_, Purpose::Base) => "of the base, as it is".to_owned(),
+            (_, Purpose::Contract) => "the contract, alone so that it can be read and replaced by itself".to_owned(),
+            (_, Purpose::Requirements) => "the packages of requirements.txt, as their wheels have them".to_owned(),
+            (Some(sample), _) if sample.shrinks() => format!("large, compressed: by a sample, to {:.0} % of its size", sample.ratio() * 100.0),
+            (Some(sample), _) => format!("large, as it is: by a sample, compressing would leave {:.0} % of it", sample.ratio() * 100.0),
+            (None, _) if matches!(layer.source, LayerSource::Recipe(_)) => "as it is: nothing was to be compressed".to_owned(),
+            (None, _) => "small files, chosen by a hash of their path, compressed".to_owned(),
         };
         let (digest, bytes) = (layer.descriptor.digest.short(), size(layer.descriptor.size_bytes));
         let _ = writeln!(out, "  {digest} {bytes:>12}  {}: {why}", layer.purpose.word());
         match (recipe, &outcome.built.installed) {
-            (Some(recipe), _) => explain_files(recipe, out),
+            (Some((recipe, _)), _) => explain_files(recipe, out),
             (None, Some(installed)) if layer.purpose == Purpose::Requirements => {
                 let _ = writeln!(out, "      {}", installed.packages.join(", "));
             }

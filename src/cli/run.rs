@@ -155,6 +155,7 @@ async fn of_folder(
         dialect: None,
         against: None,
         gate: "breaking".to_owned(),
+        compression: None,
         no_cache: false,
         dry_run: false,
         explain: false,

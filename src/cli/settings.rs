@@ -27,6 +27,7 @@ use crate::disk::store::{Store, StoreError};
 use crate::disk::type_cache::TypeCache;
 use crate::fault::{Failure, Fault};
 use crate::model::fit::{self, AllowanceError, Policy};
+use crate::model::packing::{Choice, ChoiceError};
 use crate::model::runtime::{Runtime, RuntimeList};
 use crate::model::tree::Limits;
 use crate::model::yaml::{self, YamlError};
@@ -60,6 +61,8 @@ pub struct Settings {
     pub runtimes: RuntimeList,
     /// What a model may measure.
     pub limits: Limits,
+    /// How layers are compressed.
+    pub compression: Choice,
     /// When the service removes what nothing needs.
     pub collect: CollectSettings,
     /// What installs Python's packages.
@@ -102,6 +105,9 @@ pub enum SettingsError {
     /// `fit.allow` names no check.
     #[error("reading `fit` in the settings")]
     Fit(#[source] AllowanceError),
+    /// `compression` or `HS_COMPRESSION` is no word for it.
+    #[error("reading `compression` in the settings")]
+    Compression(#[source] ChoiceError),
     /// `SOURCE_DATE_EPOCH` is no number.
     #[error("SOURCE_DATE_EPOCH is `{0}`: expected a number of seconds since 1970")]
     Epoch(String),
@@ -128,6 +134,7 @@ impl Failure for SettingsError {
     fn remedy(&self) -> Option<String> {
         match self {
             SettingsError::Locks(error) => error.remedy(),
+            SettingsError::Compression(error) => error.remedy(),
             _ => None,
         }
     }
@@ -147,6 +154,7 @@ struct ConfigFile {
     limits: ConfigLimits,
     garbage: ConfigGarbage,
     wheels_dirs: Vec<PathBuf>,
+    compression: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -216,6 +224,8 @@ impl Settings {
             Some(text) => text.parse().map_err(|_| SettingsError::Epoch(text))?,
             None => 0,
         };
+        let compression = text_variable("HS_COMPRESSION").or(file.compression);
+        let compression = compression.as_deref().map(str::parse).transpose().map_err(SettingsError::Compression)?.unwrap_or_default();
         let cache = |name: &str| Some(home_folder("XDG_CACHE_HOME", ".cache")?.join("lamina").join(name));
         let wheels = cache("wheels").unwrap_or_else(|| data_folder.join("wheels"));
         let digests = cache("digests").map(DigestCache::new);
@@ -235,6 +245,7 @@ impl Settings {
                 entries_max: file.limits.entries_max.unwrap_or(defaults.entries_max),
                 ratio_max: file.limits.ratio_max.unwrap_or(defaults.ratio_max),
             },
+            compression,
             collect: file.garbage.settings(),
             epoch_s,
             service: ServiceVariables {

@@ -150,14 +150,19 @@ impl Destination {
                 Ok(true)
             }
             LayerSource::File(path) => self.put_file(&layer.descriptor, path),
-            LayerSource::Remake(recipe, scratch) => {
-                let path = seal::remake(layer.descriptor.digest, recipe, scratch)?;
+            LayerSource::Remake(recipe, compression, scratch) => {
+                let path = seal::remake(layer.descriptor.digest, recipe, *compression, scratch)?;
                 self.put_file(&layer.descriptor, &path)
             }
         }
     }
 
     fn put_file(&mut self, descriptor: &Descriptor, path: &Path) -> Result<bool, DestinationError> {
+        if let Destination::Store { store, .. } = self
+            && store.put_staged(descriptor, path)?
+        {
+            return Ok(true);
+        }
         let mut file = std::fs::File::open(path).map_err(|source| DestinationError::Layer { path: path.to_owned(), source })?;
         self.put_blob(descriptor, &mut file)?;
         Ok(true)

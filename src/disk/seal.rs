@@ -1,27 +1,23 @@
 //! Sealing: a recipe is read once, and what it is called is known.
 //!
 //! [`seal`] makes a [`SealedLayer`]. Uncompressed, nothing is written: the blob is the tar, and whoever needs its bytes renders the
-//! recipe again. With gzip the compressed blob is written to a scratch folder, and both digests come from the one pass.
+//! recipe again. Compressed (`pack.rs`), the blob is written to a scratch folder, once, and both digests come from the one pass: making it again would cost a
+//! core ten times as long as reading it back.
 //!
-//! What must stay true: gzip bytes are a function of the tar alone. Compressors differ by backend, version, level and, some, by the
-//! size of the writes (dependencies, finding 3): hence miniz_oxide, level 6, writes of 64 KiB, a header without time, name or system,
-//! and a test that holds the bytes.
+//! What must stay true: the bytes of a blob are a function of the recipe alone.
 
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::atomic;
+use super::pack::{Effort, Packer, WRITE_BYTES};
 use super::render::{READ_BYTES, RenderError, Renderer};
 use super::root_tar;
 use crate::fault::{Failure, Fault};
 use crate::oci::digest::{Digest, Hasher};
 use crate::oci::image::{Compression, LayerSource, Purpose, SealedLayer};
 use crate::oci::layer::Recipe;
-
-const GZIP_LEVEL: u32 = 6;
-/// RFC 1952: 255 is "unknown".
-const GZIP_SYSTEM: u8 = 255;
-const GZIP_WRITE_BYTES: usize = 64 << 10;
 
 /// Why a layer could not be sealed.
 #[derive(Debug, thiserror::Error)]
@@ -72,6 +68,9 @@ impl Failure for SealError {
             SealError::Remembered { .. } => {
                 Some("build with `--no-cache`; a file was changed in a way that neither its times nor its inode tell".to_owned())
             }
+            SealError::Write { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
+                Some("make room there, name another folder with `TMPDIR`, or compress nothing with `--compression none`".to_owned())
+            }
             SealError::Tar { .. } | SealError::Write { .. } => None,
         }
     }
@@ -90,7 +89,7 @@ pub fn seal(
 ) -> Result<SealedLayer, SealError> {
     match compression {
         Compression::None => seal_plain(recipe, purpose, progress),
-        Compression::Gzip => seal_gzip(recipe, purpose, scratch, progress),
+        Compression::Gzip | Compression::Zstd => seal_packed(recipe, compression, purpose, scratch, progress),
     }
 }
 
@@ -111,17 +110,24 @@ fn seal_plain(recipe: Arc<Recipe>, purpose: Purpose, progress: &dyn Fn(u64)) -> 
     Ok(SealedLayer { digest, size_bytes, diff_id: digest, compression: Compression::None, purpose, source })
 }
 
-fn seal_gzip(recipe: Arc<Recipe>, purpose: Purpose, scratch: &Path, progress: &dyn Fn(u64)) -> Result<SealedLayer, SealError> {
+fn seal_packed(
+    recipe: Arc<Recipe>,
+    compression: Compression,
+    purpose: Purpose,
+    scratch: &Path,
+    progress: &dyn Fn(u64),
+) -> Result<SealedLayer, SealError> {
+    let effort = Effort::of(&recipe);
     let mut tar = Renderer::new(recipe);
     let mut next = |buffer: &mut [u8]| {
         let length = fill(&mut tar, buffer)?;
         progress(length as u64);
         Ok(length)
     };
-    compress(&mut next, purpose, scratch)
+    pack(&mut next, (compression, effort), purpose, scratch)
 }
 
-/// Seals a finished tar, plain or packed: a root file system that becomes a layer of a base. Compressed, as above.
+/// Seals a finished tar, plain or packed: a root file system that becomes a layer of a base. Gzip.
 pub fn seal_tar(tar: &Path, purpose: Purpose, scratch: &Path, progress: &dyn Fn(u64)) -> Result<SealedLayer, SealError> {
     let failed = |source| SealError::Tar { tar: tar.to_owned(), source };
     let mut reader = root_tar::open(tar).map_err(failed)?;
@@ -138,45 +144,46 @@ pub fn seal_tar(tar: &Path, purpose: Purpose, scratch: &Path, progress: &dyn Fn(
         progress(filled as u64);
         Ok(filled)
     };
-    compress(&mut next, purpose, scratch)
+    pack(&mut next, (Compression::Gzip, Effort::Thorough), purpose, scratch)
 }
 
-/// Compresses what `next` gives, which fills its buffer until the end, and hashes both sides.
-fn compress(
+/// Packs what `next` gives, which fills its buffer until the end, and hashes both sides.
+fn pack(
     next: &mut dyn FnMut(&mut [u8]) -> Result<usize, SealError>,
+    (compression, effort): (Compression, Effort),
     purpose: Purpose,
     scratch: &Path,
 ) -> Result<SealedLayer, SealError> {
     let failed = |source| SealError::Write { folder: scratch.to_owned(), source };
-    let file = tempfile::Builder::new().prefix("layer-").suffix(".part").tempfile_in(scratch).map_err(failed)?;
+    let file = atomic::temporary(scratch).map_err(failed)?;
     let blob = Hashing { hasher: Hasher::new(), inner: io::BufWriter::with_capacity(READ_BYTES, file) };
-    let mut gzip = flate2::GzBuilder::new().mtime(0).operating_system(GZIP_SYSTEM).write(blob, flate2::Compression::new(GZIP_LEVEL));
+    let mut packer = Packer::new(compression, effort, blob).map_err(failed)?;
     let mut diff_id = Hasher::new();
-    let mut buffer = vec![0; GZIP_WRITE_BYTES];
+    let mut buffer = vec![0; WRITE_BYTES];
     loop {
         let length = next(&mut buffer)?;
         if length == 0 {
             break;
         }
         diff_id.update(&buffer[..length]);
-        gzip.write_all(&buffer[..length]).map_err(failed)?;
+        packer.write_all(&buffer[..length]).map_err(failed)?;
     }
-    let Hashing { hasher, inner } = gzip.finish().map_err(failed)?;
+    let Hashing { hasher, inner } = packer.finish().map_err(failed)?;
     let file = inner.into_inner().map_err(|error| failed(error.into_error()))?;
     let (size_bytes, digest) = (hasher.size_bytes(), hasher.finish());
     let path = scratch.join(digest.hex());
     file.persist(&path).map_err(|error| failed(error.error))?;
     let source = LayerSource::File(path);
-    Ok(SealedLayer { digest, size_bytes, diff_id: diff_id.finish(), compression: Compression::Gzip, purpose, source })
+    Ok(SealedLayer { digest, size_bytes, diff_id: diff_id.finish(), compression, purpose, source })
 }
 
 /// The file of a compressed layer whose digest was remembered: made now, where it has not been made before.
 ///
 /// An error says that the files give another layer than the one that was remembered: a file system that keeps neither times nor inodes.
-pub fn remake(digest: Digest, recipe: &Arc<Recipe>, scratch: &Path) -> Result<PathBuf, SealError> {
+pub fn remake(digest: Digest, recipe: &Arc<Recipe>, compression: Compression, scratch: &Path) -> Result<PathBuf, SealError> {
     let path = scratch.join(digest.hex());
     if !path.is_file() {
-        let made = seal(recipe.clone(), Compression::Gzip, Purpose::Files, scratch, &|_| ())?;
+        let made = seal(recipe.clone(), compression, Purpose::Files, scratch, &|_| ())?;
         if made.digest != digest {
             return Err(SealError::Remembered { remembered: digest, made: made.digest });
         }

@@ -1,8 +1,8 @@
 //! What sealing a layer gave, remembered: a layer whose files have not changed is named again without opening one of them.
 //!
-//! An entry is a small file, named by everything that the layer's bytes follow from: the paths, sizes, modes and time stamp of its recipe, the compression,
-//! and of each file its digest where it is known, else its identity (device, inode, size, modification and status change time). It holds the digests and
-//! the size. It is no store: a compressed blob is made again when somebody needs its bytes (`seal::blob_file`).
+//! An entry is a small file, named by everything that the layer's bytes follow from: the paths, sizes, modes and time stamp of its recipe, how it is to be
+//! compressed, and of each file its digest where it is known, else its identity (device, inode, size, modification and status change time). It holds the
+//! digests, the size, and what a sample said. It is no store: a compressed blob is made again when somebody needs its bytes (`seal::remake`).
 //!
 //! What must stay true: an entry is written only when the youngest file had been left alone for [`SETTLED_NS`] when its hashing was over, by the clock of the
 //! file system itself. A later change then has another time stamp, even where the system's clock is coarse (git calls the case "racily clean"). An entry
@@ -15,6 +15,7 @@ use std::time::UNIX_EPOCH;
 use serde::{Deserialize, Serialize};
 
 use super::atomic;
+use crate::model::packing::{Packing, Sample};
 use crate::oci::digest::{Digest, Hasher};
 use crate::oci::image::{Compression, SealedLayer};
 use crate::oci::layer::{Content, EntryKind, Recipe, Stamp};
@@ -27,7 +28,7 @@ pub(super) const SETTLED_NS: i128 = 2_000_000_000;
 const ENTRIES_MAX: usize = 10_000;
 
 /// Goes into every name: another form of entries, or other bytes for the same recipe, must not meet old entries.
-const FORM: &str = "lamina layer cache 1, gzip 6";
+const FORM: &str = "lamina layer cache 2, gzip 1 and 6, zstd 1 and 3, sample 16 of 64 KiB";
 
 /// The same for splices.
 const SPLICE_FORM: &str = "lamina splice cache 1";
@@ -47,6 +48,10 @@ pub struct Remembered {
     pub size_bytes: u64,
     /// The digest of the tar.
     pub diff_id: Digest,
+    /// How the blob relates to the tar.
+    pub compression: Compression,
+    /// What the sample said, where that decided it.
+    pub sample: Option<Sample>,
 }
 
 impl SealCache {
@@ -56,14 +61,15 @@ impl SealCache {
     }
 
     /// What is remembered of this layer.
-    pub fn find(&self, recipe: &Recipe, compression: Compression) -> Option<Remembered> {
-        let bytes = fs::read(self.path(recipe, compression)?).ok()?;
+    pub fn find(&self, recipe: &Recipe, packing: Packing) -> Option<Remembered> {
+        let bytes = fs::read(self.path(recipe, packing)?).ok()?;
         serde_json::from_slice(&bytes).ok()
     }
 
     /// Remembers a layer that has just been sealed; says whether it did.
-    pub fn remember(&self, recipe: &Recipe, layer: &SealedLayer) -> bool {
-        self.try_remember(recipe, layer).unwrap_or(false)
+    pub fn remember(&self, recipe: &Recipe, packing: Packing, layer: &SealedLayer, sample: Option<Sample>) -> bool {
+        let SealedLayer { digest, size_bytes, diff_id, compression, .. } = *layer;
+        self.try_remember(recipe, packing, &Remembered { digest, size_bytes, diff_id, compression, sample }).unwrap_or(false)
     }
 
     /// What is remembered of a layer that is a splice: its bytes follow from its pieces and from the digests of its files.
@@ -73,7 +79,8 @@ impl SealCache {
 
     /// Remembers a splice whose members have been proven; without it they are proven again.
     pub fn remember_splice(&self, splice: &Splice, layer: &SealedLayer) {
-        let remembered = Remembered { digest: layer.digest, size_bytes: layer.size_bytes, diff_id: layer.diff_id };
+        let SealedLayer { digest, size_bytes, diff_id, compression, .. } = *layer;
+        let remembered = Remembered { digest, size_bytes, diff_id, compression, sample: None };
         let write = || -> std::io::Result<()> {
             fs::create_dir_all(&self.folder)?;
             prune(&self.folder, ENTRIES_MAX)?;
@@ -103,20 +110,19 @@ impl SealCache {
     }
 
     /// Takes back what is remembered of a layer.
-    pub fn forget(&self, recipe: &Recipe, compression: Compression) {
-        if let Some(path) = self.path(recipe, compression) {
+    pub fn forget(&self, recipe: &Recipe, packing: Packing) {
+        if let Some(path) = self.path(recipe, packing) {
             drop(fs::remove_file(path));
         }
     }
 
-    fn try_remember(&self, recipe: &Recipe, layer: &SealedLayer) -> std::io::Result<bool> {
-        let Some(path) = self.path(recipe, layer.compression) else { return Ok(false) };
-        let remembered = Remembered { digest: layer.digest, size_bytes: layer.size_bytes, diff_id: layer.diff_id };
+    fn try_remember(&self, recipe: &Recipe, packing: Packing, remembered: &Remembered) -> std::io::Result<bool> {
+        let Some(path) = self.path(recipe, packing) else { return Ok(false) };
         fs::create_dir_all(&self.folder)?;
         prune(&self.folder, ENTRIES_MAX)?;
         // Not flushed to the disk: what a crash loses is hashed again.
         let file = atomic::temporary(&self.folder)?;
-        serde_json::to_writer(file.as_file(), &remembered)?;
+        serde_json::to_writer(file.as_file(), remembered)?;
         let written = file.as_file().metadata()?.modified()?.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as i128);
         if youngest_ns(recipe).is_some_and(|youngest_ns| youngest_ns + SETTLED_NS > written) {
             return Ok(false);
@@ -125,8 +131,8 @@ impl SealCache {
         Ok(true)
     }
 
-    fn path(&self, recipe: &Recipe, compression: Compression) -> Option<PathBuf> {
-        Some(self.folder.join(key(recipe, compression)?.hex()))
+    fn path(&self, recipe: &Recipe, packing: Packing) -> Option<PathBuf> {
+        Some(self.folder.join(key(recipe, packing)?.hex()))
     }
 }
 
@@ -154,14 +160,19 @@ fn remove_quietly(path: &Path) {
 }
 
 /// Everything that a layer's bytes follow from, hashed; `None` where a file has no identity that would change with it.
-fn key(recipe: &Recipe, compression: Compression) -> Option<Digest> {
+fn key(recipe: &Recipe, packing: Packing) -> Option<Digest> {
     let mut hasher = Hasher::new();
     let mut add = |part: &[u8]| {
         hasher.update(&(part.len() as u64).to_le_bytes());
         hasher.update(part);
     };
     add(FORM.as_bytes());
-    add(&[u8::from(compression == Compression::Gzip)]);
+    let (is_sampled, compression) = match packing {
+        Packing::As(compression) => (false, compression),
+        Packing::Sampled(compression) => (true, compression),
+    };
+    add(compression.word().as_bytes());
+    add(&[u8::from(is_sampled)]);
     add(&recipe.modified_s().to_le_bytes());
     for entry in recipe.entries() {
         add(entry.path.as_str().as_bytes());
@@ -213,6 +224,8 @@ mod tests {
     use crate::oci::layer::{Entry, LocalFile};
     use crate::oci::path::TreePath;
 
+    const PLAIN: Packing = Packing::As(Compression::None);
+
     /// A layer of one file, as a listing of the folder sees it now.
     fn layer_of(file: &Path) -> (Recipe, SealedLayer) {
         let metadata = fs::metadata(file).unwrap();
@@ -243,21 +256,29 @@ mod tests {
         let (file, cache) = (folder.path().join("w"), SealCache::new(folder.path().join("cache")));
         fs::write(&file, b"weights").unwrap();
         let (recipe, layer) = layer_of(&file);
-        assert!(!cache.remember(&recipe, &layer), "a file that was written just now");
+        assert!(!cache.remember(&recipe, PLAIN, &layer, None), "a file that was written just now");
         assert_eq!(fs::read_dir(folder.path().join("cache")).unwrap().count(), 0, "and nothing is left of the attempt");
         settle(&file, folder.path());
-        assert!(cache.remember(&recipe, &layer));
-        let remembered = Remembered { digest: layer.digest, size_bytes: 7, diff_id: layer.diff_id };
-        assert_eq!(cache.find(&recipe, Compression::None), Some(remembered));
-        assert_eq!(cache.find(&recipe, Compression::Gzip), None);
-        assert_eq!(cache.find(&Recipe::new(recipe.entries().to_vec(), 1).unwrap(), Compression::None), None);
+        assert!(cache.remember(&recipe, PLAIN, &layer, None));
+        let SealedLayer { digest, diff_id, compression, .. } = layer;
+        let remembered = Remembered { digest, size_bytes: 7, diff_id, compression, sample: None };
+        assert_eq!(cache.find(&recipe, PLAIN), Some(remembered));
+        // What was to be packed in another way is another layer, also where the sample left it alone.
+        let sampled = Packing::Sampled(Compression::Gzip);
+        for other in [Packing::As(Compression::Gzip), sampled, Packing::Sampled(Compression::Zstd)] {
+            assert_eq!(cache.find(&recipe, other), None);
+        }
+        let sample = Some(Sample { size_bytes: 7, packed_bytes: 7 });
+        assert!(cache.remember(&recipe, sampled, &layer, sample));
+        assert_eq!(cache.find(&recipe, sampled), Some(Remembered { sample, ..remembered }));
+        assert_eq!(cache.find(&Recipe::new(recipe.entries().to_vec(), 1).unwrap(), PLAIN), None);
         // The same size and the same modification time: only the time of the change tells.
         let modified = fs::metadata(&file).unwrap().modified().unwrap();
         fs::write(&file, b"Weights").unwrap();
         fs::File::options().write(true).open(&file).unwrap().set_modified(modified).unwrap();
-        assert_eq!(cache.find(&layer_of(&file).0, Compression::None), None);
-        cache.forget(&recipe, Compression::None);
-        assert_eq!(cache.find(&recipe, Compression::None), None);
+        assert_eq!(cache.find(&layer_of(&file).0, PLAIN), None);
+        cache.forget(&recipe, PLAIN);
+        assert_eq!(cache.find(&recipe, PLAIN), None);
     }
 
     #[test]
@@ -267,11 +288,11 @@ mod tests {
         fs::write(&file, b"weights").unwrap();
         settle(&file, folder.path());
         let (recipe, layer) = layer_of(&file);
-        assert!(cache.remember(&recipe, &layer));
+        assert!(cache.remember(&recipe, PLAIN, &layer, None));
         let entry = fs::read_dir(folder.path().join("cache")).unwrap().next().unwrap().unwrap().path();
         fs::write(&entry, b"{\"digest\":\"sha256:12\"").unwrap();
-        assert_eq!(cache.find(&recipe, Compression::None), None);
-        assert!(!SealCache::new(file.join("below a file")).remember(&recipe, &layer));
+        assert_eq!(cache.find(&recipe, PLAIN), None);
+        assert!(!SealCache::new(file.join("below a file")).remember(&recipe, PLAIN, &layer, None));
     }
 
     #[test]
@@ -284,7 +305,7 @@ mod tests {
         let remember = |file: &PathBuf| {
             let (recipe, layer) = layer_of(file);
             // Each meets the others' temporary files, which come and go.
-            (0..50).all(|_| cache.remember(&recipe, &layer))
+            (0..50).all(|_| cache.remember(&recipe, PLAIN, &layer, None))
         };
         let all = std::thread::scope(|scope| {
             let threads: Vec<_> = files.iter().map(|file| scope.spawn(move || remember(file))).collect();

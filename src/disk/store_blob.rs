@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::io::{self, Read, Write};
+use std::path::Path;
 
 use tempfile::NamedTempFile;
 
@@ -98,6 +99,25 @@ impl Store {
             LayerSource::Elsewhere | LayerSource::Remake(..) if self.renew(&layer.digest)? => Ok(()),
             LayerSource::Elsewhere | LayerSource::Remake(..) => Err(StoreError::Missing(layer.digest)),
         }
+    }
+
+    /// Puts a file that was hashed while it was written into a staging folder of this store: by a second name, so that its bytes are written once. `false`
+    /// where it lies elsewhere, or the file system knows no second names: then it has to be copied.
+    pub(super) fn put_staged(&self, descriptor: &Descriptor, file: &Path) -> Result<bool, StoreError> {
+        let path = self.blob_path(&descriptor.digest);
+        let size_bytes = fs::metadata(file).map_err(failed("look at", file))?.len();
+        if !file.starts_with(self.uploads_folder()) || size_bytes != descriptor.size_bytes {
+            return Ok(false);
+        }
+        fs::File::open(file).and_then(|file| file.sync_data()).map_err(failed("flush", file))?;
+        let _using = self.using()?;
+        // One that is there may have been cut by a disk: the copy looks, and replaces it.
+        if fs::hard_link(file, &path).is_err() {
+            return Ok(false);
+        }
+        let folder = self.root().join("blobs");
+        atomic::flush_folder(&folder).map_err(failed("flush", &folder))?;
+        renew_file(&path)
     }
 
     /// Gives a finished file its name among the blobs.

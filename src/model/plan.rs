@@ -2,9 +2,11 @@
 //!
 //! The contract is alone in the first layer. A file of 8 MiB or more is a layer of its own; smaller ones are spread by a hash of their path, so
 //! that a change in one file changes its own layer and no other, and adding a file moves no other file (until their number doubles the buckets). At
-//! most 100 layers, the base's among them; past that, large files share layers in path order. Interface, "Layers".
+//! most 100 layers, the base's among them; past that, large files share layers in path order. Interface, "Layers". Whether a large file is compressed
+//! is left open where its bytes decide (`packing.rs`): no file is opened here.
 //!
-//! What must stay true: the plan depends on paths, sizes and the base's number of layers, and on nothing else; all platforms of an index share it.
+//! What must stay true: the plan depends on paths, sizes, the base's number of layers and the compressor that was chosen, and on nothing else; all platforms
+//! of an index share it.
 
 use std::collections::BTreeSet;
 
@@ -14,6 +16,7 @@ use crate::oci::image::{Compression, LAYERS_MAX, Purpose};
 use crate::oci::layer::{Content, Entry, EntryKind, Recipe, RecipeError};
 use crate::oci::path::TreePath;
 
+use super::packing::{Choice, Packing};
 use super::tree::Tree;
 
 /// A file of this size or more is a layer of its own.
@@ -68,8 +71,8 @@ pub struct PlannedLayer {
     pub purpose: Purpose,
     /// What it holds.
     pub recipe: Recipe,
-    /// How it is stored.
-    pub compression: Compression,
+    /// How it is compressed.
+    pub packing: Packing,
 }
 
 /// Why no plan can be made.
@@ -96,11 +99,12 @@ impl Failure for PlanError {
     }
 }
 
-/// Plans the layers of a model on a base of `base_layers` layers; `modified_s` is the time stamp of every entry.
+/// Plans the layers of a model on a base of `base_layers` layers, compressed as `choice` says; `modified_s` is the time stamp of every entry.
 pub fn plan(
     payload: &Tree,
     contract: Option<&[u8]>,
     layout: Layout,
+    choice: Choice,
     base_layers: usize,
     modified_s: u64,
 ) -> Result<Vec<PlannedLayer>, PlanError> {
@@ -119,16 +123,15 @@ pub fn plan(
     if let Some(bytes) = contract {
         let kind = EntryKind::File { size_bytes: bytes.len() as u64, executable: false, content: Content::Inline(bytes.into()) };
         let recipe = Recipe::new(vec![Entry { path: contract_path(), kind }], modified_s)?;
-        layers.push(PlannedLayer { purpose: Purpose::Contract, recipe, compression: Compression::None });
+        layers.push(PlannedLayer { purpose: Purpose::Contract, recipe, packing: Packing::As(Compression::None) });
     }
-    // Weights do not shrink (dependencies, finding 4): the bytes of large files stay where they are.
     for group in share(&large, room) {
         let recipe = Recipe::new(group, modified_s)?;
-        layers.push(PlannedLayer { purpose: Purpose::Files, recipe, compression: Compression::None });
+        layers.push(PlannedLayer { purpose: Purpose::Files, recipe, packing: choice.of_large() });
     }
     for bucket in buckets {
         let recipe = Recipe::new(bucket, modified_s)?;
-        layers.push(PlannedLayer { purpose: Purpose::Files, recipe, compression: Compression::Gzip });
+        layers.push(PlannedLayer { purpose: Purpose::Files, recipe, packing: choice.of_small() });
     }
     Ok(layers)
 }
@@ -190,14 +193,16 @@ mod tests {
     #[test]
     fn contract_first_large_alone_small_together() {
         let model = tree(&[("w/a.bin", LARGE_BYTES), ("w/b.bin", LARGE_BYTES - 1), ("src/func_main.py", 10)]);
-        let layers = plan(&model, Some(b"c"), Layout::Hydro, 3, 0).unwrap();
+        let layers = plan(&model, Some(b"c"), Layout::Hydro, Choice::Auto, 3, 0).unwrap();
         let all: Vec<_> = layers.iter().map(paths).collect();
         assert_eq!(all[0], ["model", "model/contract.protobin"]);
         assert_eq!(all[1], ["model", "model/files", "model/files/w", "model/files/w/a.bin"]);
         let mut small: Vec<_> = all[2..].iter().flatten().filter(|path| path.contains('.')).collect();
         small.sort();
         assert_eq!(small, [&"model/files/src/func_main.py", &"model/files/w/b.bin"]);
-        assert_eq!(layers[1].compression, Compression::None);
+        let packings: Vec<_> = layers.iter().map(|layer| layer.packing).collect();
+        assert_eq!(packings[..2], [Packing::As(Compression::None), Packing::Sampled(Compression::Gzip)]);
+        assert!(packings[2..].iter().all(|packing| *packing == Packing::As(Compression::Gzip)), "{packings:?}");
     }
 
     #[test]
@@ -205,7 +210,7 @@ mod tests {
         let mut model = tree(&[("a.b/x", 1), ("c/y", 1)]);
         model.insert(TreePath::new("a").unwrap(), EntryKind::Folder);
         model.insert(TreePath::new("c.d").unwrap(), EntryKind::Folder);
-        let layers = plan(&model, None, Layout::Hydro, 0, 0).unwrap();
+        let layers = plan(&model, None, Layout::Hydro, Choice::Auto, 0, 0).unwrap();
         let all: Vec<&str> = layers.iter().flat_map(paths).collect();
         for path in ["model/files/a", "model/files/a.b/x", "model/files/c/y", "model/files/c.d"] {
             assert!(all.contains(&path), "{path}");
@@ -217,20 +222,20 @@ mod tests {
         let names: Vec<String> = (0..500).map(|n| format!("w{n:03}")).collect();
         let files: Vec<_> = names.iter().map(|name| (name.as_str(), LARGE_BYTES)).collect();
         for base_layers in [0, 1, 50, 98] {
-            let layers = plan(&tree(&files), Some(b"c"), Layout::Hydro, base_layers, 0).unwrap();
+            let layers = plan(&tree(&files), Some(b"c"), Layout::Hydro, Choice::Auto, base_layers, 0).unwrap();
             assert!(layers.len() + base_layers <= LAYERS_MAX);
             assert_eq!(layers.iter().flat_map(paths).filter(|path| path.contains("/w")).count(), 500);
         }
-        assert!(matches!(plan(&tree(&files), Some(b"c"), Layout::Hydro, 99, 0), Err(PlanError::NoRoom { .. })));
+        assert!(matches!(plan(&tree(&files), Some(b"c"), Layout::Hydro, Choice::Auto, 99, 0), Err(PlanError::NoRoom { .. })));
     }
 
     #[test]
     fn a_file_more_moves_no_other_file() {
         let names: Vec<String> = (0..40).map(|n| format!("f{n}")).collect();
         let mut files: Vec<_> = names.iter().map(|name| (name.as_str(), 1 << 20)).collect();
-        let before = plan(&tree(&files), None, Layout::Hydro, 0, 0).unwrap();
+        let before = plan(&tree(&files), None, Layout::Hydro, Choice::Auto, 0, 0).unwrap();
         files.push(("one-more", 1));
-        let after = plan(&tree(&files), None, Layout::Hydro, 0, 0).unwrap();
+        let after = plan(&tree(&files), None, Layout::Hydro, Choice::Auto, 0, 0).unwrap();
         assert_eq!(before.len(), after.len());
         assert_eq!(before.iter().filter(|layer| !after.contains(layer)).count(), 1);
     }

@@ -21,6 +21,7 @@ pub fn assemble(start: &[u8], layers: &[SealedLayer], created: &str) -> Result<I
             let media_type = match layer.compression {
                 Compression::None => media::OCI_LAYER,
                 Compression::Gzip => media::OCI_LAYER_GZIP,
+                Compression::Zstd => media::OCI_LAYER_ZSTD,
             };
             ImageLayer {
                 descriptor: Descriptor::new(media_type, layer.digest, layer.size_bytes),

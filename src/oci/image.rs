@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::config::{ConfigEdits, ImageConfig};
@@ -41,12 +42,26 @@ pub struct Base {
 }
 
 /// How a layer's blob relates to its tar.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Compression {
     /// The blob is the tar.
     None,
     /// RFC 1952.
     Gzip,
+    /// RFC 8878; OCI has a word for it, Docker has none.
+    Zstd,
+}
+
+impl Compression {
+    /// The word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Compression::None => "none",
+            Compression::Gzip => "gzip",
+            Compression::Zstd => "zstd",
+        }
+    }
 }
 
 /// What a layer is for.
@@ -85,8 +100,8 @@ pub enum LayerSource {
     Splice(Arc<Splice>),
     /// In this file.
     File(PathBuf),
-    /// By sealing this recipe into this folder: its digest is remembered, its bytes are not kept.
-    Remake(Arc<Recipe>, PathBuf),
+    /// By sealing this recipe into this folder, compressed in this way: its digest is remembered, its bytes are not kept.
+    Remake(Arc<Recipe>, Compression, PathBuf),
 }
 
 /// A layer of ours whose digest is known.
@@ -186,6 +201,9 @@ pub enum ImageError {
         /// The model in it.
         model: String,
     },
+    /// A layer in Docker's family that it has no word for.
+    #[error("the base is an image of Docker's family, which has no word for a layer that is compressed with zstd")]
+    DockerZstd,
     /// Too many layers.
     #[error("the image would have {layers} layers; more than {LAYERS_MAX} cannot be run everywhere")]
     TooManyLayers {
@@ -199,6 +217,7 @@ impl Failure for ImageError {
         match self {
             ImageError::Inconsistent { .. } => Fault::Remote,
             ImageError::ModelAsBase { .. } | ImageError::TooManyLayers { .. } => Fault::Invalid,
+            ImageError::DockerZstd => Fault::Usage,
         }
     }
 
@@ -206,6 +225,7 @@ impl Failure for ImageError {
         match self {
             ImageError::ModelAsBase { .. } => Some("name the runtime that this model image was built on".to_owned()),
             ImageError::TooManyLayers { .. } => Some("use a base with fewer layers".to_owned()),
+            ImageError::DockerZstd => Some("use `--compression gzip`, or a base of OCI's family".to_owned()),
             ImageError::Inconsistent { .. } => None,
         }
     }
@@ -224,12 +244,12 @@ pub fn append(
         None => (Family::Oci, Vec::new()),
     };
     check_number(base_layers.len() + layers.len())?;
-    let ours = layers.iter().map(|layer| ImageLayer {
-        descriptor: Descriptor::new(layer_type(family, layer.compression), layer.digest, layer.size_bytes),
-        diff_id: layer.diff_id,
-        purpose: layer.purpose,
-        source: layer.source.clone(),
-    });
+    let mut ours = Vec::new();
+    for layer in layers {
+        let media_type = layer_type(family, layer.compression).ok_or(ImageError::DockerZstd)?;
+        let descriptor = Descriptor::new(media_type, layer.digest, layer.size_bytes);
+        ours.push(ImageLayer { descriptor, diff_id: layer.diff_id, purpose: layer.purpose, source: layer.source.clone() });
+    }
     let annotations = annotations(base, statement);
     let mut config = base.map_or_else(|| ImageConfig::scratch(platform), |base| base.config.clone());
     let mut edits = statement.edits.clone();
@@ -309,10 +329,8 @@ fn base_part(base: &Base, warnings: &mut Vec<String>) -> Result<(Family, Vec<Ima
         let model = labels.get("MODEL_NAME").cloned().unwrap_or_else(|| "without a name".to_owned());
         return Err(ImageError::ModelAsBase { base: digest, model });
     }
-    let mut family = base.manifest.family();
-    let foreign = base.manifest.layers.iter().find(|layer| !layer.media_type.starts_with("application/vnd.docker."));
-    if let (Family::Docker, Some(layer)) = (family, foreign) {
-        family = Family::Oci;
+    let family = family(base);
+    if let (Family::Docker, Some(layer)) = (base.manifest.family(), foreign_layer(base)) {
         warnings.push(format!(
             "the base has a layer of type `{}`, which Docker's manifest has no word for: the image is an OCI image, in which some runtimes ignore a HEALTHCHECK",
             layer.media_type
@@ -328,12 +346,30 @@ fn base_part(base: &Base, warnings: &mut Vec<String>) -> Result<(Family, Vec<Ima
     Ok((family, layers.collect()))
 }
 
-fn layer_type(family: Family, compression: Compression) -> &'static str {
+/// Whether layers may be compressed so in an image on `base`; to be asked before any is made.
+pub fn check_compression(base: &Base, compression: Compression) -> Result<(), ImageError> {
+    layer_type(family(base), compression).map(|_| ()).ok_or(ImageError::DockerZstd)
+}
+
+/// A layer of a type that Docker's manifest has no word for.
+fn foreign_layer(base: &Base) -> Option<&Descriptor> {
+    base.manifest.layers.iter().find(|layer| !layer.media_type.starts_with("application/vnd.docker."))
+}
+
+/// The family of an image on `base`: the base's own, but OCI where it is Docker's and has a layer that Docker has no word for.
+pub fn family(base: &Base) -> Family {
+    if foreign_layer(base).is_some() { Family::Oci } else { base.manifest.family() }
+}
+
+/// What a layer of this compression is called; `None` where the family has no word for it.
+pub(super) fn layer_type(family: Family, compression: Compression) -> Option<&'static str> {
     match (family, compression) {
-        (Family::Oci, Compression::None) => media::OCI_LAYER,
-        (Family::Oci, Compression::Gzip) => media::OCI_LAYER_GZIP,
-        (Family::Docker, Compression::None) => media::DOCKER_LAYER,
-        (Family::Docker, Compression::Gzip) => media::DOCKER_LAYER_GZIP,
+        (Family::Oci, Compression::None) => Some(media::OCI_LAYER),
+        (Family::Oci, Compression::Gzip) => Some(media::OCI_LAYER_GZIP),
+        (Family::Oci, Compression::Zstd) => Some(media::OCI_LAYER_ZSTD),
+        (Family::Docker, Compression::None) => Some(media::DOCKER_LAYER),
+        (Family::Docker, Compression::Gzip) => Some(media::DOCKER_LAYER_GZIP),
+        (Family::Docker, Compression::Zstd) => None,
     }
 }
 

@@ -25,7 +25,7 @@ use crate::disk::splice_reader::SpliceReader;
 use crate::disk::stream::of_reader;
 use crate::fault::{Failure, Fault};
 use crate::oci::digest::Digest;
-use crate::oci::image::{ImageLayer, LayerSource};
+use crate::oci::image::{Compression, ImageLayer, LayerSource};
 use crate::oci::layer::Recipe;
 use crate::progress::{Event, Listener, Moved, Transfer};
 
@@ -123,17 +123,17 @@ fn body(layer: &ImageLayer, from: &Source, range: Range<u64>) -> BodyStream {
             let path = path.clone();
             local(of_reader(move || file_range(&path, range)).boxed())
         }
-        LayerSource::Remake(recipe, scratch) => {
-            let (recipe, scratch) = (recipe.clone(), scratch.clone());
-            local(of_reader(move || file_range(&remade(digest, &recipe, &scratch)?, range)).boxed())
+        LayerSource::Remake(recipe, compression, scratch) => {
+            let (recipe, compression, scratch) = (recipe.clone(), *compression, scratch.clone());
+            local(of_reader(move || file_range(&remade(digest, &recipe, compression, &scratch)?, range)).boxed())
         }
         LayerSource::Elsewhere => from.blob_range(&layer.descriptor, range),
     }
 }
 
 /// A layer that was remembered and has to be sent after all; an error of its files stays one, whatever the way that it came.
-fn remade(digest: Digest, recipe: &Arc<Recipe>, scratch: &Path) -> io::Result<PathBuf> {
-    seal::remake(digest, recipe, scratch).map_err(|error| match error {
+fn remade(digest: Digest, recipe: &Arc<Recipe>, compression: Compression, scratch: &Path) -> io::Result<PathBuf> {
+    seal::remake(digest, recipe, compression, scratch).map_err(|error| match error {
         SealError::Render(error) => error.into(),
         other => io::Error::other(other),
     })

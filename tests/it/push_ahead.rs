@@ -16,6 +16,7 @@ use lamina::cli::open::open_content;
 use lamina::disk::folder::{FolderOptions, read_folder};
 use lamina::disk::seal_cache::SealCache;
 use lamina::fault::causes;
+use lamina::model::packing::Choice;
 use lamina::model::fit::Policy;
 use lamina::model::fit_scan::Facts;
 use lamina::model::intake::{Given, Model, intake};
@@ -79,6 +80,7 @@ impl Bench {
             layout: Layout::Hydro,
             dialect: None,
             epoch_s: 0,
+            compression: Choice::default(),
             scratch: self.folder.path().to_owned(),
             cache,
             installer: None,

@@ -14,6 +14,7 @@ use lamina::catalog::catalog::Catalog;
 use lamina::catalog::record::{BuildId, Status, VersionNumber};
 use lamina::catalog::versions::Page;
 use lamina::disk::store::Store;
+use lamina::model::packing::Choice;
 use lamina::model::runtime::RuntimeList;
 use lamina::registry::client::Registries;
 use lamina::registry::settings::RegistrySettings;
@@ -55,6 +56,7 @@ impl Running {
             runtimes: RuntimeList::default(),
             shelf: Shelf::Embedded { host: address.clone() },
             epoch_s: 0,
+            compression: Choice::default(),
             installer: None,
             catalog: catalog.clone(),
         };
