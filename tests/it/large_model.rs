@@ -31,20 +31,17 @@ fn work_folder() -> tempfile::TempDir {
     tempfile::Builder::new().prefix("large-model-").tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
 }
 
-/// Writes random floats, a different sequence for each seed.
-fn write_floats(path: &Path, seed: u64) {
+/// Writes random bytes, which nothing makes smaller; a different sequence for each seed.
+fn write_noise(path: &Path, seed: u64) {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(seed + 1);
     let mut file = BufWriter::with_capacity(1 << 20, File::create(path).unwrap());
     let mut block = [0; 8192];
     for _ in 0..FILE_BYTES / block.len() as u64 {
-        for pair in block.chunks_exact_mut(8) {
+        for word in block.chunks_exact_mut(8) {
             state ^= state << 13;
             state ^= state >> 7;
             state ^= state << 17;
-            // Two floats from -1 to 1: the exponent of a float between 1 and 2, a random mantissa.
-            let float = |bits: u32| f32::from_bits(0x3f80_0000 | (bits >> 9)) * 2.0 - 3.0;
-            pair[..4].copy_from_slice(&float(state as u32).to_le_bytes());
-            pair[4..].copy_from_slice(&float((state >> 32) as u32).to_le_bytes());
+            word.copy_from_slice(&state.wrapping_mul(0x2545_f491_4f6c_dd1d).to_le_bytes());
         }
         file.write_all(&block).unwrap();
     }
@@ -59,7 +56,7 @@ fn weights(number: usize) -> String {
 fn write_large_model(folder: &Path) {
     fs::create_dir(folder).unwrap();
     for number in 0..FILES {
-        write_floats(&folder.join(weights(number)), number as u64);
+        write_noise(&folder.join(weights(number)), number as u64);
     }
     fs::write(folder.join("contract.prototxt"), CONTRACT).unwrap();
 }

@@ -11,6 +11,7 @@ mod bad_archives;
 mod base_commands;
 mod base_families;
 mod changing_files;
+mod compression;
 mod container_frameworks;
 mod containers;
 mod contract_commands;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+use crate::support::client::noise;
 use crate::support::docker_registry::DockerRegistry;
 use crate::support::hs::{Home, Ran, free_address};
 use crate::support::images::{self, Copied, listing};
@@ -133,14 +134,16 @@ async fn a_dry_run_tells_the_digest_and_sends_nothing() {
 #[test]
 fn explain_names_every_layer_and_its_files() {
     let bench = Bench::new();
-    fs::write(bench.path("model/weights.bin"), vec![1; 9 << 20]).unwrap();
+    fs::write(bench.path("model/weights.bin"), noise(9 << 20)).unwrap();
     let ran = bench.build(&["--runtime", "scratch", "--dry-run", "--explain"]);
     assert_eq!(ran.code, 0, "{ran:#?}");
     for path in ["/model/contract.protobin", "/model/files/src/func_main.py", "/model/files/contract.prototxt", "/model/files/weights.bin"]
     {
         assert_eq!(ran.stdout.lines().filter(|line| line.trim() == path).count(), 1, "{path}: {ran:#?}");
     }
-    for why in ["contract: the contract, alone", "files: a large file, as it is", "files: small files, chosen by a hash of their path"] {
+    for why in
+        ["contract: the contract, alone", "files: large, as it is: by a sample", "files: small files, chosen by a hash of their path"]
+    {
         assert!(ran.stdout.contains(why), "{why}: {ran:#?}");
     }
 

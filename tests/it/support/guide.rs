@@ -96,7 +96,8 @@ impl Reader {
     }
 
     fn start(&mut self, block: &Block) {
-        let child = self.shell(&format!("exec {}", block.text.trim())).env("HS_LISTEN", format!("127.0.0.1:{}", self.port)).spawn().unwrap();
+        let child =
+            self.shell(&format!("exec {}", block.text.trim())).env("HS_LISTEN", format!("127.0.0.1:{}", self.port)).spawn().unwrap();
         self.others.push(child);
         let began = Instant::now();
         while TcpStream::connect(format!("127.0.0.1:{}", self.port)).is_err() {
@@ -111,7 +112,8 @@ impl Reader {
         for line in block.text.lines().map(str::trim).filter(|line| !line.is_empty()) {
             for part in line.split('…').map(str::trim).filter(|part| !part.is_empty()) {
                 let found = rest.find(part);
-                let at = found.unwrap_or_else(|| panic!("{path}:{}: `{part}` was not said by the last command:\n{}", block.line, self.said));
+                let at =
+                    found.unwrap_or_else(|| panic!("{path}:{}: `{part}` was not said by the last command:\n{}", block.line, self.said));
                 rest = &rest[at + part.len()..];
             }
         }
