@@ -10,13 +10,14 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 stage=${1:-all}
 
-# Real parts, by what each is for: the compiler's C (zstd, ring, SQLite) · registries and image tools · the base's recipe · the base's own tests ·
+# Real parts, by what each is for: the compiler's C (zstd, ring, SQLite) · registries and image tools · the base's recipe · the base's own tests, and
+# the environment of uv and pip ·
 # contracts' judge · a browser · the clock with a memory, and the witness of opened files.
 packages=(
     build-essential
     docker-registry skopeo umoci podman runc uidmap fuse-overlayfs slirp4netns netavark iptables
     mmdebstrap protobuf-compiler python3
-    python3-grpcio python3-protobuf python3-numpy python3-pip
+    python3-grpcio python3-protobuf python3-numpy python3-pip python3-venv
     chromium chromium-driver
     time openssl curl strace
 )

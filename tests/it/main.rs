@@ -48,6 +48,8 @@ mod registry_login;
 mod registry_memory;
 mod registry_referrers;
 mod registry_uploads;
+mod requirements;
+mod requirements_lock;
 mod service;
 mod service_live;
 mod service_refusals;
@@ -71,6 +73,7 @@ mod support {
     pub mod models;
     pub mod outside;
     pub mod podman;
+    pub mod python_packages;
     pub mod real_base;
     pub mod shelves;
     pub mod wire_tap;
