@@ -124,7 +124,7 @@ fn settings_that_somebody_left_among_the_temporary_files_are_not_read() {
     let (temporary, model) = (home.path().join("temporary"), home.path().join("model"));
     let others_python = temporary.join(".venv/bin/python");
     fs::create_dir_all(others_python.parent().unwrap()).unwrap();
-    fs::write(temporary.join("uv.toml"), "[pip]\nindex-url = 'http://127.0.0.1:9/simple/'\n").unwrap();
+    fs::write(temporary.join("uv.toml"), "offline = true\n").unwrap();
     fs::write(temporary.join(".venv/pyvenv.cfg"), "home = /usr/bin\n").unwrap();
     let witness = temporary.join("it-was-run");
     fs::write(&others_python, format!("#!/bin/sh\ntouch {}\n", witness.display())).unwrap();
@@ -200,7 +200,7 @@ async fn a_requirement_without_a_wheel_is_refused_before_anything_is_pushed() {
     let service = Serve::start(&home, &[]);
     let ran = home.hs(["upload", model.to_str().unwrap(), "--server", &service.url()]);
     assert!(
-        ran.code != 0 && ran.stderr.contains("`onlysource` has no wheel for Python 3.11, glibc 2.36, x86_64: none of its files is one"),
+        ran.code != 0 && ran.stderr.contains("`onlysource==1.0` has no wheel for Python 3.11, glibc 2.36, x86_64: none of its files is one"),
         "{ran:#?}"
     );
     let versions = ended(&service.url(), "m").await;
