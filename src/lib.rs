@@ -507,6 +507,9 @@ pub mod disk {
 /// Floor 2: registries, as their client.
 #[cfg(feature = "program")]
 pub mod registry {
+    /// What registries want users to know.
+    pub mod warnings;
+
     /// How each host is reached.
     pub mod settings;
 
@@ -554,9 +557,6 @@ pub mod registry {
 
     /// The authorisation of a request.
     pub mod tokens;
-
-    /// What registries want users to know.
-    pub mod warnings;
 
     /// Registries and repositories.
     pub mod client;
@@ -614,6 +614,9 @@ pub mod registry {
 
     /// What it wrote, deleted again.
     pub mod doctor_cleanup;
+
+    /// Blobs that a registry says it has, and has not.
+    pub mod doubt;
 
     /// Where an image is read from, whatever holds it.
     pub mod source;

@@ -58,17 +58,26 @@ async fn dispatch(arguments: &Arguments, voice: &Voice) -> Result<(), Box<dyn Fa
         return Ok(());
     }
     let settings = Settings::resolve(&arguments.global)?;
+    let result = run_command(arguments, &settings, voice).await;
+    // What a copy has not told already: of registries that were only read.
+    for text in settings.registries.warnings.take() {
+        voice.warn(&text);
+    }
+    result
+}
+
+async fn run_command(arguments: &Arguments, settings: &Settings, voice: &Voice) -> Result<(), Box<dyn Failure>> {
     match &arguments.command {
-        Command::Demo(words) => demo::run(words, &settings, voice).await,
-        Command::Serve(words) => serve::run(words, &settings, voice).await,
-        Command::Upload(words) => upload::run(words, &settings, voice).await,
-        Command::Build(words) => build::run(words, &settings, voice).await,
-        Command::Run(words) => run::run(words, &settings, voice).await,
-        Command::Pull(words) => pull::run(words, &settings, voice).await,
-        Command::Inspect(words) => inspect::run(words, &settings, voice).await,
-        Command::Contract(command) => contract::run(command, &settings, voice).await,
-        Command::Base(command) => base::run(command, &settings, voice).await,
-        Command::Registry(command) => registry::run(command, &settings, voice).await,
+        Command::Demo(words) => demo::run(words, settings, voice).await,
+        Command::Serve(words) => serve::run(words, settings, voice).await,
+        Command::Upload(words) => upload::run(words, settings, voice).await,
+        Command::Build(words) => build::run(words, settings, voice).await,
+        Command::Run(words) => run::run(words, settings, voice).await,
+        Command::Pull(words) => pull::run(words, settings, voice).await,
+        Command::Inspect(words) => inspect::run(words, settings, voice).await,
+        Command::Contract(command) => contract::run(command, settings, voice).await,
+        Command::Base(command) => base::run(command, settings, voice).await,
+        Command::Registry(command) => registry::run(command, settings, voice).await,
         Command::Completions { .. } => Ok(()),
     }
 }

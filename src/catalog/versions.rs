@@ -21,6 +21,11 @@ pub const PAGE_ROWS_MAX: u32 = 1000;
 const PAGE_CONTRACT_BYTES_MAX: usize = 32 << 20;
 
 /// A version with all that belongs to it. `$1`… and what follows the joins are the caller's.
+/// The member of a version's request by which an upload that is repeated is known.
+pub const UPLOAD_KEY: &str = "upload_key";
+/// In so many of a model's last versions it is looked for: an upload is repeated within minutes.
+const KEYS_LOOKED_AT: i64 = 100;
+
 macro_rules! select_version {
     ($rest:literal) => {
         concat!(
@@ -98,10 +103,22 @@ pub struct Counts {
 }
 
 impl Catalog {
-    /// Makes a version with the next number of its model, and puts its build in the queue.
+    /// Makes a version with the next number of its model, and puts its build in the queue. An upload whose `upload_key` (a member of its request) one of the
+    /// model's last versions has was made before, and its client has not heard of it: that version is the answer.
     pub async fn create_version(&self, new: NewVersion) -> Result<Version, CatalogError> {
         let operation = "create a version";
         let mut transaction = self.write(operation).await?;
+        if let Some(key) = new.request[UPLOAD_KEY].as_str() {
+            let row = sqlx::query(select_version!(
+                "WHERE m.name = $1 AND json_extract(b.request_json, '$.upload_key') = $2 AND v.number > \
+                 (SELECT last_number FROM numbering WHERE model_name = $1) - $3 ORDER BY v.number LIMIT 1"
+            ));
+            let row =
+                row.bind(&new.model).bind(key).bind(KEYS_LOOKED_AT).fetch_optional(&mut *transaction).await.map_err(failed(operation))?;
+            if let Some(row) = row {
+                return read_version(&row);
+            }
+        }
         let id = insert(&mut transaction, &new).await?;
         let row = sqlx::query(select_version!("WHERE v.id = $1")).bind(id).fetch_one(&mut *transaction).await.map_err(failed(operation))?;
         let version = read_version(&row)?;

@@ -8,6 +8,8 @@
 //! What must stay true: a file is read through what it was when the folder was listed, so that what is sent is what the list says or nothing.
 
 use std::collections::BTreeMap;
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher as _;
 use std::io;
 use std::ops::Range;
 use std::pin::pin;
@@ -46,7 +48,7 @@ const BLOBS_AT_ONCE: usize = 2;
 const BATCH_BYTES: u64 = 64 << 20;
 /// And how many files.
 const BATCH_FILES: usize = 10_000;
-/// How often a tar is sent while the line breaks, and the first pause; each further one is twice as long.
+/// How often a tar is sent, or the question put, while the line breaks, and the first pause; each further one is twice as long.
 const BATCH_TRIES: u32 = 7;
 const BATCH_PAUSE: Duration = Duration::from_millis(500);
 
@@ -167,11 +169,10 @@ impl Sending<'_> {
     /// Brings the model to the service: its version, and what had to move. `form` makes the other parts of the form. `None` where the service does not know
     /// how; nothing has been sent then.
     pub async fn run(&self, form: &dyn Fn() -> Form) -> Result<Option<(Value, Transfer)>, SendError> {
-        let list = Bytes::from(listing::write(self.tree)?);
+        let (list, key) = (Bytes::from(listing::write(self.tree)?), upload_key());
         let (mut transfer, mut ever_wanted) = (Transfer::default(), BTreeMap::new());
         for _ in 0..ROUNDS_MAX {
-            let part = Part::stream_with_length(reqwest::Body::from(list.clone()), list.len() as u64);
-            match self.service.upload_list(form().part("tree", part), self.tree.len()).await? {
+            match self.ask(&list, form, &key).await? {
                 Asked::Unknown => return Ok(None),
                 Asked::Made(version) => {
                     let wanted_bytes: u64 = ever_wanted.values().sum();
@@ -186,6 +187,25 @@ impl Sending<'_> {
             }
         }
         Err(SendError::Forgetful { url: self.service.url().to_owned() })
+    }
+
+    /// Puts the question, again where the line breaks: the answer that is lost may be a version, and the key keeps it the only one.
+    async fn ask(&self, list: &Bytes, form: &dyn Fn() -> Form, key: &str) -> Result<Asked, ServiceError> {
+        let (mut tries, mut pause) = (0, BATCH_PAUSE);
+        loop {
+            let part = Part::stream_with_length(reqwest::Body::from(list.clone()), list.len() as u64);
+            tries += 1;
+            match self.service.upload_list(form().part("tree", part), self.tree.len(), key).await {
+                Err(error) if tries < BATCH_TRIES && may_pass(&error) => self.pause(&error, &mut pause).await,
+                asked => return asked,
+            }
+        }
+    }
+
+    async fn pause(&self, error: &ServiceError, pause: &mut Duration) {
+        (self.listener)(Event::Note(format!("{error}: trying again in {:.1} s", pause.as_secs_f32())));
+        tokio::time::sleep(*pause).await;
+        *pause *= 2;
     }
 
     /// The files of these digests; one for each.
@@ -290,16 +310,18 @@ impl Sending<'_> {
             }
             match sent {
                 Ok(()) => break,
-                Err(error) if tries < BATCH_TRIES && may_pass(&error) => {
-                    (self.listener)(Event::Note(format!("{error}: trying again in {:.1} s", pause.as_secs_f32())));
-                    tokio::time::sleep(pause).await;
-                    pause *= 2;
-                }
+                Err(error) if tries < BATCH_TRIES && may_pass(&error) => self.pause(&error, &mut pause).await,
                 Err(error) => return Err(error.into()),
             }
         }
         Ok(transfer)
     }
+}
+
+/// A key that no other upload has; it has to differ, and not to be kept from anybody.
+fn upload_key() -> String {
+    let random = || RandomState::new().hash_one(0_u8);
+    format!("{:016x}{:016x}", random(), random())
 }
 
 /// Files of a tar that are sent together, each called by its digest.

@@ -173,11 +173,12 @@ impl Service {
         self.known(operation, version)
     }
 
-    /// Uploads a model whose `files` the service may have.
-    pub async fn upload_list(&self, form: Form, files: usize) -> Result<Asked, ServiceError> {
+    /// Uploads a model whose `files` the service may have. Asked again with the same `key` it makes no second version.
+    pub async fn upload_list(&self, form: Form, files: usize, key: &str) -> Result<Asked, ServiceError> {
         let (operation, url) = ("uploading the model", format!("{}/api/v2/model/upload/tree?view=lamina", self.url));
         // A service that answers without having read the question closes the connection: nothing else may be sent over it.
-        let response = match self.client.post(&url).header(CONNECTION, "close").multipart(form).send().await {
+        let request = self.client.post(&url).header(CONNECTION, "close").header("idempotency-key", key).multipart(form);
+        let response = match request.send().await {
             Ok(response) => response,
             Err(source) => {
                 // One that does not know the question may hang up while it is asked.

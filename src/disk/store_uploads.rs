@@ -1,15 +1,16 @@
 //! Uploads in pieces: a blob that arrives over several requests.
 //!
 //! A session is a file in `uploads/`, locked while a request writes to it, so that two requests (of one process or of two) cannot mix
-//! their bytes. How many bytes have arrived is the file's length and nothing else; the running hash is kept in memory as a convenience
-//! and made again from the file after a restart. A session belongs to one repository, whose mark is in its name; while it lives, blobs of that
+//! their bytes. How many bytes have arrived is the file's length and nothing else. The running hash is kept in memory as a convenience: what it lacks after a restart
+//! or a failed write it catches up with at the end, when a client waits for the blob to be stored anyway, and not before the next bytes are taken, when he would
+//! think that the line is dead. A session belongs to one repository, whose mark is in its name; while it lives, blobs of that
 //! repository are not collected, since a manifest that names them may be on its way (`store_use.rs`). One that nobody touches expires.
 //!
 //! What must stay true: a session becomes a blob only through its digest, and what was acknowledged is on disk.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
@@ -36,7 +37,9 @@ pub struct Upload {
     id: String,
     path: PathBuf,
     file: File,
+    /// Of the first bytes; not always of all.
     hasher: Hasher,
+    size_bytes: u64,
 }
 
 /// What stands for a repository in the names of its sessions; a name of any length is none for a file.
@@ -66,13 +69,10 @@ impl Store {
         if !renew_file(&path)? {
             return Err(StoreError::NoUpload(id.to_owned()));
         }
-        let length = file.metadata().map_err(failed("look at", &path))?.len();
+        let size_bytes = file.metadata().map_err(failed("look at", &path))?.len();
         let known = self.running_hashes().remove(id).map(|RunningHash(hasher)| hasher);
-        let hasher = match known.filter(|hasher| hasher.size_bytes() == length) {
-            Some(hasher) => hasher,
-            None => hash(&file).map_err(failed("read", &path))?,
-        };
-        Ok(Upload { repository: repository.to_owned(), id: id.to_owned(), path, file, hasher })
+        let hasher = known.filter(|hasher| hasher.size_bytes() <= size_bytes).unwrap_or_default();
+        Ok(Upload { repository: repository.to_owned(), id: id.to_owned(), path, file, hasher, size_bytes })
     }
 
     /// Lets go of a session that is to be continued by a later request.
@@ -86,8 +86,9 @@ impl Store {
 
     /// Makes a blob of a session, in the session's repository. Where the bytes are not `expected`, the session is over all the same: what it holds
     /// is of no use.
-    pub fn finish_upload(&self, upload: Upload, expected: Digest) -> Result<Digest, StoreError> {
-        let (size_bytes, found) = (upload.hasher.size_bytes(), upload.hasher.finish());
+    pub fn finish_upload(&self, mut upload: Upload, expected: Digest) -> Result<Digest, StoreError> {
+        upload.catch_up().map_err(failed("read", &upload.path))?;
+        let (size_bytes, found) = (upload.size_bytes, upload.hasher.finish());
         if found != expected {
             fs::remove_file(&upload.path).map_err(failed("remove", &upload.path))?;
             return Err(StoreError::Mismatch { expected, found });
@@ -168,7 +169,7 @@ impl Store {
 impl Upload {
     /// How many bytes have arrived.
     pub fn offset(&self) -> u64 {
-        self.hasher.size_bytes()
+        self.size_bytes
     }
 
     /// Takes in the next bytes.
@@ -176,24 +177,33 @@ impl Upload {
         if self.offset().saturating_add(bytes.len() as u64) > BLOB_BYTES_MAX {
             return Err(StoreError::TooLarge { bytes_max: BLOB_BYTES_MAX });
         }
-        self.file.write_all(bytes).map_err(failed("write", &self.path))?;
-        self.hasher.update(bytes);
+        if let Err(error) = self.file.write_all(bytes) {
+            // A part of it may have been written, and is there.
+            self.size_bytes = self.file.metadata().map_err(failed("look at", &self.path))?.len();
+            return Err(failed("write", &self.path)(error));
+        }
+        if self.hasher.size_bytes() == self.size_bytes {
+            self.hasher.update(bytes);
+        }
+        self.size_bytes += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Hashes what is in the file and not in the running hash.
+    fn catch_up(&mut self) -> io::Result<()> {
+        let mut file = &self.file;
+        file.seek(SeekFrom::Start(self.hasher.size_bytes()))?;
+        let mut buffer = vec![0; READ_BYTES];
+        while self.hasher.size_bytes() < self.size_bytes {
+            match file.read(&mut buffer)? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                length => self.hasher.update(&buffer[..length]),
+            }
+        }
         Ok(())
     }
 }
 
 fn missing_or(id: &str, error: io::Error, otherwise: impl Fn(io::Error) -> StoreError) -> StoreError {
     if error.kind() == io::ErrorKind::NotFound { StoreError::NoUpload(id.to_owned()) } else { otherwise(error) }
-}
-
-fn hash(mut file: &File) -> io::Result<Hasher> {
-    let mut hasher = Hasher::new();
-    file.rewind()?;
-    let mut buffer = vec![0; READ_BYTES];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(hasher),
-            length => hasher.update(&buffer[..length]),
-        }
-    }
 }

@@ -12,6 +12,8 @@ use oci_client::errors::{OciEnvelope, OciErrorCode};
 use reqwest::StatusCode;
 use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
 
+use crate::oci::digest::Digest;
+
 /// The most that is read of an error's body.
 pub const BODY_BYTES_MAX: usize = 64 << 10;
 
@@ -40,6 +42,8 @@ pub struct Diagnostic {
     pub code: String,
     /// The registry's words.
     pub message: String,
+    /// The digests in its detail, in whatever member they stand; each registry has its own.
+    pub digests: Vec<Digest>,
 }
 
 impl Answer {
@@ -49,11 +53,15 @@ impl Answer {
             envelope
                 .errors
                 .into_iter()
-                .map(|error| Diagnostic { code: code_text(&error.code), message: printable(&error.message) })
+                .map(|error| Diagnostic {
+                    code: code_text(&error.code),
+                    message: printable(&error.message),
+                    digests: digests_in(&error.detail.to_string()),
+                })
                 .collect()
         } else {
             let message = printable(&String::from_utf8_lossy(body));
-            if message.is_empty() { Vec::new() } else { vec![Diagnostic { code: String::new(), message }] }
+            if message.is_empty() { Vec::new() } else { vec![Diagnostic { code: String::new(), message, digests: Vec::new() }] }
         };
         Answer { status, diagnostics, retry_after: retry_after(headers) }
     }
@@ -66,6 +74,11 @@ impl Answer {
     /// Whether the body names this code.
     pub fn has_code(&self, code: &str) -> bool {
         self.diagnostics.iter().any(|diagnostic| diagnostic.code == code)
+    }
+
+    /// Whether the body names this blob as what it is about.
+    pub fn names(&self, digest: Digest) -> bool {
+        self.diagnostics.iter().any(|diagnostic| diagnostic.digests.contains(&digest))
     }
 
     /// Whether the body says so, in whatever case.
@@ -87,6 +100,11 @@ impl fmt::Display for Answer {
         }
         Ok(())
     }
+}
+
+/// Every `sha256:…` in a text; how many there can be is bounded by how much of a body is read.
+fn digests_in(text: &str) -> Vec<Digest> {
+    text.split(|character: char| !character.is_ascii_alphanumeric() && character != ':').filter_map(|word| word.parse().ok()).collect()
 }
 
 fn code_text(code: &OciErrorCode) -> String {
@@ -161,6 +179,16 @@ mod tests {
             assert_eq!(answer(status, body).to_string(), text);
         }
         assert!(answer(500, &"x".repeat(BODY_BYTES_MAX)).to_string().len() < 400);
+    }
+
+    #[test]
+    fn the_digests_of_a_detail_are_found_in_every_form() {
+        let (one, two) = (Digest::of(b"1"), Digest::of(b"2"));
+        let body = format!(
+            r#"{{"errors":[{{"code":"MANIFEST_BLOB_UNKNOWN","detail":"{one}"}},{{"code":"MANIFEST_BLOB_UNKNOWN","detail":{{"Digest":["{two}"]}}}}]}}"#
+        );
+        let answer = answer(400, &body);
+        assert!(answer.names(one) && answer.names(two) && !answer.names(Digest::of(b"3")));
     }
 
     #[test]

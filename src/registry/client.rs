@@ -21,6 +21,7 @@ use url::Url;
 use super::address::{Address, AddressError};
 use super::client_certificate::ClientCertificate;
 use super::credentials::CredentialSources;
+use super::doubt::Doubts;
 use super::error::{Action, Operation, RegistryError};
 use super::journal::Journal;
 use super::known_blobs::KnownBlobs;
@@ -29,7 +30,7 @@ use super::retry::Tries;
 use super::settings::{HostSettings, RegistrySettings};
 use super::tls::{self, Authorities};
 use super::tokens::{Rights, Scope, Tokens};
-use super::warnings::Warnings;
+use super::warnings::Heard;
 use super::wire::{Clients, Payload, Wire};
 use crate::oci::reference::Reference;
 
@@ -107,7 +108,9 @@ pub(super) struct Host {
     pub(super) profile: Profile,
     /// Where that is kept.
     pub(super) profiles: Profiles,
-    warnings: Warnings,
+    /// What of its word is not believed.
+    pub(super) doubts: Doubts,
+    warnings: Heard,
     /// Held while an index of referrers is read and written.
     pub(super) referrers_lock: tokio::sync::Mutex<()>,
 }
@@ -199,7 +202,8 @@ impl Registries {
             chunk_bytes: host_settings.chunk_bytes.unwrap_or(chunk_bytes).max(1),
             known_blobs: KnownBlobs::new(registry, settings.memory_folder.as_deref()),
             journal: Journal::new(registry, settings.memory_folder.as_deref()),
-            warnings: Warnings::default(),
+            doubts: Doubts::default(),
+            warnings: settings.warnings.clone(),
             referrers_lock: tokio::sync::Mutex::default(),
             body_bytes_max: AtomicU64::new(body_bytes_max_unprofiled.min(profiled_bytes_max).max(1)),
             body_bytes_max_unprofiled,
@@ -238,9 +242,9 @@ impl Repository {
         &self.origin.repository
     }
 
-    /// What the registry has warned of since this was last asked, by any of its repositories; each text once.
+    /// What the registry has warned of and nobody was told yet, by any of its repositories; each text once.
     pub fn take_warnings(&self) -> Vec<String> {
-        self.origin.host.warnings()
+        self.origin.host.warnings.take_of(self.registry())
     }
 }
 
@@ -286,9 +290,9 @@ impl Endpoint {
 }
 
 impl Host {
-    /// As [`Repository::take_warnings`].
+    /// As [`Repository::take_warnings`], without the name of the registry.
     pub(super) fn warnings(&self) -> Vec<String> {
-        self.warnings.take()
+        self.warnings.texts_of(&self.registry)
     }
 
     /// Forgets the body limit of the profile: what it asks for instead is refused.
@@ -347,7 +351,7 @@ impl Host {
             }
             let response = self.wire.exchange(call.action, &call.method, &url, headers, &call.payload).await?;
             if own {
-                self.warnings.hear(response.headers());
+                self.warnings.hear(&self.registry, response.headers());
             }
             if response.status() == StatusCode::UNAUTHORIZED && own && !challenged {
                 challenged = true;

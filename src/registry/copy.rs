@@ -147,7 +147,7 @@ pub async fn copy_rest(images: &ImageSet, from: &Source, to: Target, sent: &Sent
 /// What a registry warned of is told however the copy ended: it may be why.
 pub(super) fn tell_warnings(repository: &Repository, listener: &Listener) {
     for text in repository.take_warnings() {
-        listener(Event::Warning(format!("registry {} says: {text}", repository.registry())));
+        listener(Event::Warning(text));
     }
 }
 
@@ -188,13 +188,46 @@ async fn to_repository(
     for image in &images.images {
         transfer.merge(send_document(&image.config, repository, listener).await?);
     }
+    while let Err(error) = put_manifests(images, repository, &key).await {
+        transfer.merge(send_missing(&error, images, from, repository, listener).await?.ok_or(error)?);
+    }
+    Ok(transfer)
+}
+
+/// Puts the manifests, the one that the tag names last.
+async fn put_manifests(images: &ImageSet, repository: &Repository, key: &str) -> Result<(), RegistryError> {
     if images.index.is_some() {
         for image in &images.images {
             repository.put_manifest(&image.manifest.digest.to_string(), &image.manifest).await?;
         }
     }
-    repository.put_manifest(&key, top).await?;
-    Ok(transfer)
+    repository.put_manifest(key, images.top()).await
+}
+
+/// Sends what the registry said that it has, and has not by the `error` with which it refused a manifest; nothing where that is no such error.
+async fn send_missing(
+    error: &RegistryError,
+    images: &ImageSet,
+    from: &Source,
+    repository: &Repository,
+    listener: &Listener,
+) -> Result<Option<Transfer>, CopyError> {
+    let layers = layers(images);
+    let blobs = layers.iter().map(|layer| (layer.descriptor.digest, layer.descriptor.size_bytes));
+    let configs = images.images.iter().map(|image| (image.config.digest, image.config.size_bytes()));
+    let missing = repository.missing(error, &blobs.chain(configs).collect::<Vec<_>>()).await;
+    if missing.is_empty() {
+        return Ok(None);
+    }
+    listener(Event::Note("the registry does not have what it said that it has: it is sent".to_owned()));
+    let mut transfer = Transfer::default();
+    for layer in layers.iter().filter(|layer| missing.contains(&layer.descriptor.digest)) {
+        transfer.merge(send_layer(layer, from, repository, listener).await?);
+    }
+    for image in images.images.iter().filter(|image| missing.contains(&image.config.digest)) {
+        transfer.merge(send_document(&image.config, repository, listener).await?);
+    }
+    Ok(Some(transfer))
 }
 
 async fn send_document(document: &Document, to: &Repository, listener: &Listener) -> Result<Transfer, CopyError> {

@@ -30,6 +30,7 @@ impl Repository {
         loop {
             match self.origin.has_blob_once(digest, size_bytes).await {
                 Ok(has) => {
+                    let has = has && !self.origin.host.doubts.has(&self.origin.repository, digest);
                     if has {
                         self.remember_blob(digest, size_bytes);
                     }

@@ -322,6 +322,7 @@ fn answer_remedy(answer: &Answer, registry: &str) -> Option<String> {
             Trouble::SpeaksSomethingElse.remedy(registry)
         }
         413 => Some(format!("raise the largest request body that the proxy before `{registry}` takes (nginx: `client_max_body_size`)")),
+        507 => Some(format!("make room on the disk of `{registry}`, and run the same command again")),
         429 => Some("wait, or log in: registries let known users do more".to_owned()),
         _ => None,
     }

@@ -11,6 +11,7 @@ use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
@@ -46,7 +47,7 @@ pub struct Journal {
 pub struct Page {
     about: About,
     /// Locked; `None` where there is none, or somebody else has it.
-    file: Option<(File, PathBuf)>,
+    file: Option<(Arc<File>, PathBuf)>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,7 +80,7 @@ impl Journal {
             let path = memory.path(&[&self.registry, repository, &digest.to_string()]);
             let opened = memory.make().and_then(|()| memory.make_room(AGE_MAX)).and_then(|()| open(&path));
             let opened = opened.inspect_err(|error| tracing::debug!(%error, "the upload has no page in the journal"));
-            Some((opened.ok()?, path))
+            Some((Arc::new(opened.ok()?), path))
         });
         Page { about, file }
     }
@@ -116,14 +117,17 @@ impl Page {
         Some((location, line.acknowledged_bytes))
     }
 
-    /// The registry has `acknowledged_bytes` in the session at `location`. On the disk when this returns.
-    pub fn note(&mut self, location: &Url, acknowledged_bytes: u64) {
-        let Some((file, _)) = &mut self.file else { return };
+    /// The registry has `acknowledged_bytes` in the session at `location`. On the disk when this returns; a disk that takes its time holds up this upload and
+    /// no other.
+    pub async fn note(&mut self, location: &Url, acknowledged_bytes: u64) {
+        let Some((file, _)) = &self.file else { return };
         if location.as_str().len() > LOCATION_BYTES_MAX {
             return;
         }
         let line = Line { about: self.about.clone(), location: location.to_string(), acknowledged_bytes, time_s: now_s() };
-        if let Err(error) = append(file, &line) {
+        let file = file.clone();
+        let kept = tokio::task::spawn_blocking(move || append(&file, &line)).await.unwrap_or_else(|stopped| Err(io::Error::other(stopped)));
+        if let Err(error) = kept {
             tracing::debug!(%error, "the journal is not kept on");
             self.end();
         }
@@ -150,7 +154,7 @@ fn last_line(mut file: &File, about: &About) -> io::Result<Option<Line>> {
     Ok(lines.filter_map(|line| serde_json::from_slice::<Line>(line).ok()).find(about_this))
 }
 
-fn append(file: &mut File, line: &Line) -> io::Result<()> {
+fn append(mut file: &File, line: &Line) -> io::Result<()> {
     if file.metadata()?.len() > PAGE_BYTES_MAX {
         file.set_len(0)?;
     }
@@ -177,15 +181,15 @@ mod tests {
         Url::parse(text).unwrap()
     }
 
-    #[test]
-    fn a_page_outlives_its_writer_and_goes_with_the_upload() {
+    #[tokio::test]
+    async fn a_page_outlives_its_writer_and_goes_with_the_upload() {
         let folder = tempfile::tempdir().unwrap();
         let journal = Journal::new("host", Some(folder.path()));
         let digest = Digest::of(b"blob");
         let mut page = journal.page("model", digest, SIZE_BYTES);
         assert_eq!(page.past(), None);
-        page.note(&url("http://host/u?1"), 0);
-        page.note(&url("http://host/u?2"), 64 << 20);
+        page.note(&url("http://host/u?1"), 0).await;
+        page.note(&url("http://host/u?2"), 64 << 20).await;
         assert_eq!(journal.page("model", digest, SIZE_BYTES).past(), None, "the first has it");
         drop(page);
         let mut page = journal.page("model", digest, SIZE_BYTES);
@@ -195,12 +199,12 @@ mod tests {
         assert_eq!(journal.page("model", digest, SIZE_BYTES).past(), None);
     }
 
-    #[test]
-    fn a_torn_line_is_none_and_the_next_one_counts() {
+    #[tokio::test]
+    async fn a_torn_line_is_none_and_the_next_one_counts() {
         let folder = tempfile::tempdir().unwrap();
         let journal = Journal::new("host", Some(folder.path()));
         let digest = Digest::of(b"blob");
-        journal.page("model", digest, SIZE_BYTES).note(&url("http://host/u?1"), 7);
+        journal.page("model", digest, SIZE_BYTES).note(&url("http://host/u?1"), 7).await;
         let file = fs::read_dir(folder.path().join("uploads")).unwrap().next().unwrap().unwrap().path();
         let whole = fs::read(&file).unwrap();
         for cut in 0..whole.len() {
@@ -210,7 +214,7 @@ mod tests {
         fs::write(&file, [&whole[..], &whole[..20]].concat()).unwrap();
         let mut page = journal.page("model", digest, SIZE_BYTES);
         assert_eq!(page.past(), Some((url("http://host/u?1"), 7)));
-        page.note(&url("http://host/u?2"), 9);
+        page.note(&url("http://host/u?2"), 9).await;
         assert_eq!(page.past(), Some((url("http://host/u?2"), 9)));
         drop(page);
         // Another size is another blob, and what is a week old has gone.
@@ -222,19 +226,19 @@ mod tests {
         }
     }
 
-    #[test]
-    fn small_blobs_and_folders_that_cannot_be_written_have_no_page() {
+    #[tokio::test]
+    async fn small_blobs_and_folders_that_cannot_be_written_have_no_page() {
         let folder = tempfile::tempdir().unwrap();
         let digest = Digest::of(b"blob");
         let mut page = Journal::new("host", Some(folder.path())).page("model", digest, 1000);
-        page.note(&url("http://host/u"), 0);
+        page.note(&url("http://host/u"), 0).await;
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
         let file = folder.path().join("file");
         fs::write(&file, b"").unwrap();
         for mut page in
             [Journal::new("host", None), Journal::new("host", Some(&file))].map(|journal| journal.page("model", digest, SIZE_BYTES))
         {
-            page.note(&url("http://host/u"), 0);
+            page.note(&url("http://host/u"), 0).await;
             assert_eq!(page.past(), None);
         }
     }

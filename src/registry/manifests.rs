@@ -99,16 +99,17 @@ impl Repository {
             payload: Payload::Bytes(Bytes::copy_from_slice(&document.bytes)),
             scopes: &scopes,
         };
-        // 201 by the specification; 200 and 202 are seen.
-        let answered = endpoint.host.try_hard(call, &[StatusCode::CREATED, StatusCode::OK, StatusCode::ACCEPTED]).await?;
-        match named_digest(&answered) {
+        let answered = endpoint.put_once_taken(&call, key, document.digest).await?;
+        match answered.as_ref().and_then(named_digest) {
             Some(found) if found != document.digest => return Err(RegistryError::OtherDigest { action, found }),
             _ => {}
         }
-        match Referrer::of(document) {
-            Some(referrer) if !answered.response.headers().contains_key(SUBJECT) => endpoint.add_to_fallback(document, &referrer).await,
-            _ => Ok(()),
-        }
+        let Some(referrer) = Referrer::of(document) else { return Ok(()) };
+        let listed = match &answered {
+            Some(answered) => answered.response.headers().contains_key(SUBJECT),
+            None => endpoint.lists_referrers(&referrer).await?,
+        };
+        if listed { Ok(()) } else { endpoint.add_to_fallback(document, &referrer).await }
     }
 
     /// The tags of the repository, sorted: the specification says so, and not all registries do it.
@@ -118,6 +119,37 @@ impl Repository {
 }
 
 impl Endpoint {
+    /// Puts a manifest until it is taken; without an answer where that was lost. A manifest that was taken is not put once more: a registry whose tags may not
+    /// change would refuse it.
+    async fn put_once_taken(&self, call: &Call<'_>, key: &str, digest: Digest) -> Result<Option<Answered>, RegistryError> {
+        let mut tries = self.host.tries();
+        loop {
+            // 201 by the specification; 200 and 202 are seen.
+            let error = match self.host.try_once(call, &[StatusCode::CREATED, StatusCode::OK, StatusCode::ACCEPTED]).await {
+                Ok(answered) => return Ok(Some(answered)),
+                Err(error) => error,
+            };
+            let Some(pause) = tries.pause_after(&error) else { return Err(error) };
+            tracing::debug!(action = %call.action, pause_ms = pause.as_millis() as u64, error = %error, "trying again");
+            tokio::time::sleep(pause).await;
+            let (scopes, headers) = (self.scopes(), accept());
+            let ask = Call {
+                action: call.action,
+                method: Method::HEAD,
+                url: call.url.clone(),
+                headers,
+                payload: Payload::Empty,
+                scopes: &scopes,
+            };
+            // Where it cannot be asked, it is put.
+            let found = self.host.try_once(&ask, &[StatusCode::OK]).await.ok();
+            if found.as_ref().and_then(named_digest) == Some(digest) {
+                tracing::debug!(action = %call.action, key, "it was taken, and the answer lost");
+                return Ok(None);
+            }
+        }
+    }
+
     async fn manifest(&self, key: &str) -> Result<Pulled, RegistryError> {
         let action = self.action(Operation::PullManifest, key);
         let url = self.url(&format!("manifests/{key}"))?;
@@ -191,7 +223,7 @@ pub(super) fn accept() -> HeaderMap {
 }
 
 /// What the registry calls that which it sent or took. A digest of another algorithm than ours counts as none.
-fn named_digest(answered: &Answered) -> Option<Digest> {
+pub(super) fn named_digest(answered: &Answered) -> Option<Digest> {
     answered.response.headers().get(CONTENT_DIGEST)?.to_str().ok()?.parse().ok()
 }
 

@@ -51,7 +51,7 @@ impl Repository {
     /// A registry that does not mount, by its settings or its profile, is not asked.
     pub async fn mount_from_any(&self, digest: Digest, size_bytes: u64, source: Option<&str>) -> Result<Mount, RegistryError> {
         let endpoint = &self.origin;
-        if !endpoint.host.mounts {
+        if !endpoint.host.mounts || endpoint.host.doubts.has(&endpoint.repository, digest) {
             return Ok(Mount::NotPossible);
         }
         let known_blobs = &endpoint.host.known_blobs;
@@ -88,8 +88,9 @@ impl Repository {
         Ok(opened.map_or(Mount::NotPossible, Mount::Session))
     }
 
-    /// Remembers that this repository has a blob, for other repositories to mount it from.
+    /// Remembers that this repository has a blob, for other repositories to mount it from. An upload of it that an earlier process has left is over.
     pub fn remember_blob(&self, digest: Digest, size_bytes: u64) {
+        self.origin.host.journal.forget(&self.origin.repository, digest, size_bytes);
         self.origin.host.known_blobs.remember(digest, size_bytes, &self.origin.repository);
     }
 }

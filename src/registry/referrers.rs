@@ -5,8 +5,9 @@
 //! 404 when it is asked, by a missing `OCI-Subject` when it is pushed to.
 //!
 //! What must stay true: what stands in the index stays there, members that we do not know included, and an entry is there once. Two who write at once both end in
-//! it where the registry knows conditions, and where they are one process. Else the index is read again after it was written, which finds an entry that was lost
-//! before and cannot find one that is lost later: the specification has no more to offer there.
+//! it where the registry knows conditions, and where they are one process. Else the index is read again after it was written, at once and once more after a pause that is longer
+//! than a writer takes between his reading and his writing: whoever had read before us has written by then, and what he lost is put back. Only one who is stopped for longer
+//! in between can still take an entry away: the specification has no more to offer there.
 
 use bytes::Bytes;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_MATCH, IF_NONE_MATCH};
@@ -114,6 +115,12 @@ impl Endpoint {
         self.url(&format!("manifests/sha256-{}", subject.hex()))
     }
 
+    /// Whether the registry keeps such lists itself.
+    pub(super) async fn lists_referrers(&self, referrer: &Referrer) -> Result<bool, RegistryError> {
+        let action = self.action(Operation::ListReferrers, &referrer.subject.to_string());
+        Ok(self.listed_referrers(&action, referrer.subject, None).await?.is_some())
+    }
+
     /// The index under the subject's tag, and what it is called for conditions; an empty one where there is none.
     async fn fallback(&self, action: &Action, subject: Digest) -> Result<(Index, Condition), RegistryError> {
         let url = self.fallback_url(subject)?;
@@ -129,11 +136,19 @@ impl Endpoint {
     pub(super) async fn add_to_fallback(&self, document: &Document, referrer: &Referrer) -> Result<(), RegistryError> {
         let action = self.action(Operation::ListReferrer, &document.digest.to_string());
         let _alone = self.host.referrers_lock.lock().await;
+        // Whether somebody who had read the index before we wrote it may write his own over it.
+        let mut may_be_lost = false;
         for race in 1..=RACES_MAX {
             let (mut index, condition) = self.fallback(&action, referrer.subject).await?;
             if index.manifests.iter().any(|known| known.digest == document.digest) {
-                return Ok(());
+                if !std::mem::take(&mut may_be_lost) {
+                    return Ok(());
+                }
+                tokio::time::sleep(self.host.wire.patience.settle).await;
+                continue;
             }
+            // A registry that names states (`ETag`) need not heed conditions on them: docker-registry 2.8.2 does not.
+            may_be_lost = true;
             index.manifests.push(referrer.descriptor.clone());
             let bytes = serde_json::to_vec(&index).unwrap_or_default();
             if bytes.len() as u64 > MANIFEST_BYTES_MAX {

@@ -70,7 +70,6 @@ pub(super) async fn send_layer(layer: &ImageLayer, from: &Source, to: &Repositor
         listener(Event::Blob { digest, size_bytes, how });
     };
     if has_blob(to, digest, size_bytes).await? {
-        to.forget_upload(digest, size_bytes);
         done(Moved::Skipped, size_bytes);
         return Ok(transfer);
     }

@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::warnings::Heard;
+
 /// A text that is not printed: passwords and tokens.
 #[derive(Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
@@ -87,6 +89,8 @@ pub struct RegistrySettings {
     pub memory_folder: Option<PathBuf>,
     /// What we call ourselves.
     pub user_agent: String,
+    /// Where is kept what registries warn of, until somebody tells it; all clones of the settings share it.
+    pub warnings: Heard,
     /// How long we wait and how often we try.
     pub patience: Patience,
 }
@@ -103,6 +107,7 @@ impl Default for RegistrySettings {
             chunk_bytes: 64 << 20,
             memory_folder: None,
             user_agent: concat!("lamina/", env!("CARGO_PKG_VERSION")).to_owned(),
+            warnings: Heard::default(),
             patience: Patience::default(),
         }
     }
@@ -131,6 +136,8 @@ pub struct Patience {
     pub pause_max: Duration,
     /// The longest `Retry-After` that is waited for; a registry that asks for more is reported instead.
     pub retry_after_max: Duration,
+    /// How long others are given to end what they began, where they write the same and the registry cannot tell them of us.
+    pub settle: Duration,
     /// The time in which a connection has to stand.
     pub connect: Duration,
     /// The time in which at least one byte has to move.
@@ -147,6 +154,7 @@ impl Default for Patience {
             pause_first: Duration::from_millis(500),
             pause_max: Duration::from_secs(15),
             retry_after_max: Duration::from_mins(5),
+            settle: Duration::from_secs(2),
             connect: Duration::from_secs(15),
             idle: Duration::from_mins(1),
             commit: Duration::from_mins(30),

@@ -59,11 +59,6 @@ pub struct Uploaded {
 }
 
 impl Repository {
-    /// The blob is there: what an earlier process left in the journal of its upload goes.
-    pub fn forget_upload(&self, digest: Digest, size_bytes: u64) {
-        self.origin.host.journal.forget(&self.origin.repository, digest, size_bytes);
-    }
-
     /// Pushes a blob of `size_bytes`: on from where an earlier process was, by the journal and the registry's word; else in `session` where one is
     /// open already (from a mount), or in a new one.
     pub async fn upload(
@@ -93,6 +88,7 @@ impl Repository {
             session,
             spare,
             resumes,
+            unanswered: resumes,
             page,
             has_bytes: 0,
             furthest_bytes: 0,
@@ -124,6 +120,7 @@ impl Repository {
             endpoint.cancel(digest, &session).await;
         }
         result?;
+        endpoint.host.doubts.taken(&endpoint.repository, digest);
         self.remember_blob(digest, size_bytes);
         Ok(Uploaded { sent_bytes: sent_bytes.into_inner() })
     }
@@ -141,6 +138,8 @@ struct Upload<'a> {
     spare: Option<Session>,
     /// Whether `session` is an earlier process's, and the registry was not asked for it yet.
     resumes: bool,
+    /// Whether a request to `session` ended without an answer: for all that is known the registry is still at work on it.
+    unanswered: bool,
     page: Page,
     /// How many bytes the registry says it has in `session`.
     has_bytes: u64,
@@ -188,7 +187,10 @@ impl Upload<'_> {
                 }
                 Ok(false) => match self.attempt().await {
                     Ok(()) => return Ok(()),
-                    Err(error) => error,
+                    Err(error) => {
+                        self.unanswered = error.answer().is_none();
+                        error
+                    }
                 },
                 Err(error) => error,
             };
@@ -196,7 +198,11 @@ impl Upload<'_> {
                 Next::GiveUp => return Err(error),
                 Next::GoOn(pause) => pause,
                 Next::BeginAgain(pause) => {
-                    self.session = None;
+                    let session = self.session.take();
+                    // What was refused in it, and not for its being gone, is still there.
+                    if let Some(session) = session.filter(|_| error.status().is_some_and(|status| status != StatusCode::NOT_FOUND)) {
+                        self.endpoint.cancel(self.digest, &session).await;
+                    }
                     pause
                 }
             };
@@ -216,7 +222,7 @@ impl Upload<'_> {
             self.has_bytes = 0;
             self.session.insert(self.endpoint.open_session(&self.action).await?).clone()
         };
-        self.note(&session);
+        self.note(&session).await;
         let body_bytes_max = self.endpoint.host.body_bytes_max.load(Ordering::Relaxed);
         let body_bytes_max = body_bytes_max.min(session.chunk_bytes_max.unwrap_or(u64::MAX));
         if self.has_bytes == 0 && !self.in_chunks && self.size_bytes <= body_bytes_max {
@@ -257,13 +263,13 @@ impl Upload<'_> {
             Part::Whole => self.endpoint.commit(&self.action, session, self.digest, payload).await,
             Part::Chunk => {
                 let (session, said_bytes) = self.endpoint.send_chunk(&self.action, session, range.start, payload).await?;
-                self.believe(session, said_bytes, &range)
+                self.believe(session, said_bytes, &range).await
             }
         }
     }
 
     /// Takes the registry's word for what it has after a chunk.
-    fn believe(&mut self, session: Session, said_bytes: Option<u64>, sent: &Range<u64>) -> Result<(), RegistryError> {
+    async fn believe(&mut self, session: Session, said_bytes: Option<u64>, sent: &Range<u64>) -> Result<(), RegistryError> {
         self.session = Some(session.clone());
         // One that says nothing has answered that it took the chunk; the digest is checked in the end.
         let said_bytes = match said_bytes {
@@ -274,6 +280,7 @@ impl Upload<'_> {
         };
         if said_bytes > sent.end || said_bytes <= sent.start {
             self.session = None;
+            self.endpoint.cancel(self.digest, &session).await;
             // ECR takes each chunk, and says the end of the first for all of them (aws/containers-roadmap#2831). Without its word on what it has, chunks are
             // worth nothing.
             self.chunks_refused |= said_bytes <= sent.start;
@@ -282,18 +289,23 @@ impl Upload<'_> {
             return Err(RegistryError::Protocol { action: self.action.clone(), problem });
         }
         self.has_bytes = said_bytes;
-        self.note(&session);
-        if said_bytes > self.furthest_bytes {
-            self.furthest_bytes = said_bytes;
-            self.tries.progress();
-        }
+        self.note(&session).await;
+        self.count_progress();
         Ok(())
     }
 
+    /// What the registry has now and never had before starts the count of tries again.
+    fn count_progress(&mut self) {
+        if self.has_bytes > self.furthest_bytes {
+            self.furthest_bytes = self.has_bytes;
+            self.tries.progress();
+        }
+    }
+
     /// Writes down what the registry has, for whoever comes after us.
-    fn note(&mut self, session: &Session) {
+    async fn note(&mut self, session: &Session) {
         if self.endpoint.host.wire.address.owns(&session.url) {
-            self.page.note(&session.url, self.has_bytes);
+            self.page.note(&session.url, self.has_bytes).await;
         }
     }
 
@@ -307,6 +319,10 @@ impl Upload<'_> {
         };
         self.in_chunks |= broke && self.body_bytes > self.endpoint.host.chunk_bytes && !self.chunks_refused;
         let Some(answer) = error.answer() else {
+            // What the registry calls it may be wrong, or what came was not the blob: the question that follows tells.
+            if matches!(error, RegistryError::OtherDigest { .. }) && !std::mem::replace(&mut self.digest_refused, true) {
+                return self.tries.pause(error).map_or(Next::GiveUp, Next::BeginAgain);
+            }
             let lies = matches!(error, RegistryError::Protocol { .. }) && self.session.is_none();
             let worth = lies || error.fault().is_transient();
             return if worth { self.tries.pause(error).map_or(Next::GiveUp, Next::GoOn) } else { Next::GiveUp };
@@ -387,20 +403,23 @@ impl Upload<'_> {
     /// Asks the registry what it has after a failure; true where that is the whole blob.
     async fn find_out(&mut self) -> Result<bool, RegistryError> {
         match self.endpoint.has_blob_once(self.digest, self.size_bytes).await {
-            Ok(true) => return Ok(true),
+            Ok(true) if !self.endpoint.host.doubts.has(&self.endpoint.repository, self.digest) => return Ok(true),
             // The session may be there still when the registry is back.
             Err(error) if error.fault().is_transient() => return Err(error),
-            Ok(false) | Err(_) => {}
+            Ok(_) | Err(_) => {}
         }
-        let Some(session) = &self.session else { return Ok(false) };
-        match self.endpoint.session_status(&self.action, session).await? {
+        let Some(session) = self.session.clone() else { return Ok(false) };
+        match self.endpoint.session_status(&self.action, &session).await? {
             Some((session, has_bytes)) if has_bytes <= self.size_bytes => {
-                self.session = Some(session);
-                self.has_bytes = has_bytes;
                 // A registry that keeps a session and nothing of a body that broke keeps whole chunks.
                 self.in_chunks |= self.resumes && self.size_bytes > self.endpoint.host.chunk_bytes;
-                if let Some(spare) = self.spare.take() {
-                    self.endpoint.cancel(self.digest, &spare).await;
+                self.has_bytes = has_bytes;
+                // A request that broke may still be writing into it, and would spoil what comes; with nothing in it, nothing is lost by another one.
+                let spoilt = has_bytes == 0 && self.unanswered;
+                let (kept, given_up) = if spoilt { (self.spare.take(), Some(session)) } else { (Some(session), self.spare.take()) };
+                self.session = kept;
+                if let Some(given_up) = given_up {
+                    self.endpoint.cancel(self.digest, &given_up).await;
                 }
             }
             _ => {
@@ -409,6 +428,7 @@ impl Upload<'_> {
             }
         }
         self.resumes = false;
+        self.count_progress();
         (self.listener)(Progress::Sent { bytes: self.has_bytes });
         Ok(false)
     }

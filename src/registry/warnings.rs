@@ -3,8 +3,8 @@
 //! `Warning: 299 - "your storage is almost full"` may come with any answer. Code and agent are always these two; anything else is not for users and is left
 //! out. What must stay true: a registry's words are bounded, in length and in number, and hold no control characters, since they end on a terminal.
 
-use std::collections::BTreeSet;
-use std::sync::{Mutex, PoisonError};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use reqwest::header::{HeaderMap, WARNING};
 
@@ -14,37 +14,59 @@ const ANSWER_BYTES_MAX: usize = 4096;
 /// The most different warnings of one registry.
 const WARNINGS_MAX: usize = 16;
 
-/// The warnings of one registry.
-#[derive(Debug, Default)]
-pub struct Warnings {
-    heard: Mutex<Heard>,
-}
+/// What registries warned of, in one run of the program: whoever speaks to them, each text is told once, by whoever takes it first. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Heard(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
-struct Heard {
-    all: BTreeSet<String>,
-    untold: Vec<String>,
+struct State {
+    /// By registry.
+    all: BTreeMap<String, BTreeSet<String>>,
+    /// Registry and text, in the order in which they came.
+    untold: Vec<(String, String)>,
 }
 
-impl Warnings {
-    /// Keeps what an answer warns of.
-    pub fn hear(&self, headers: &HeaderMap) {
+impl Heard {
+    /// What nobody was told yet: a line for each, with the registry's name.
+    pub fn take(&self) -> Vec<String> {
+        self.take_where(|_| true).into_iter().map(line).collect()
+    }
+
+    /// The same of one registry.
+    pub fn take_of(&self, registry: &str) -> Vec<String> {
+        self.take_where(|found| found == registry).into_iter().map(line).collect()
+    }
+
+    /// The same in its own words alone.
+    pub fn texts_of(&self, registry: &str) -> Vec<String> {
+        self.take_where(|found| found == registry).into_iter().map(|(_, text)| text).collect()
+    }
+
+    fn take_where(&self, wanted: impl Fn(&str) -> bool) -> Vec<(String, String)> {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (taken, left) = std::mem::take(&mut state.untold).into_iter().partition(|(registry, _)| wanted(registry));
+        state.untold = left;
+        taken
+    }
+
+    /// Keeps what an answer of `registry` warns of.
+    pub fn hear(&self, registry: &str, headers: &HeaderMap) {
         let mut left_bytes = ANSWER_BYTES_MAX;
         for value in headers.get_all(WARNING) {
             let Some(rest_bytes) = left_bytes.checked_sub(value.len()) else { return };
             left_bytes = rest_bytes;
             let Some(text) = text_of(&String::from_utf8_lossy(value.as_bytes())) else { continue };
-            let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-            if heard.all.len() < WARNINGS_MAX && heard.all.insert(text.clone()) {
-                heard.untold.push(text);
+            let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let all = state.all.entry(registry.to_owned()).or_default();
+            if all.len() < WARNINGS_MAX && all.insert(text.clone()) {
+                state.untold.push((registry.to_owned(), text));
             }
         }
     }
+}
 
-    /// What was not taken yet.
-    pub fn take(&self) -> Vec<String> {
-        std::mem::take(&mut self.heard.lock().unwrap_or_else(PoisonError::into_inner).untold)
-    }
+fn line((registry, text): (String, String)) -> String {
+    format!("registry {registry} says: {text}")
 }
 
 /// The text of `299 - "text"` (RFC 7234, 5.5), on one line; nothing where it has another form.
@@ -96,24 +118,27 @@ mod tests {
 
     #[test]
     fn each_is_told_once_and_there_are_not_too_many() {
-        let warnings = Warnings::default();
+        let warnings = Heard::default();
         let of = |texts: &[String]| {
             HeaderMap::from_iter(texts.iter().map(|text| (WARNING, HeaderValue::from_str(&format!("299 - \"{text}\"")).unwrap())))
         };
         let (one, two) = ("one".to_owned(), "two".to_owned());
-        warnings.hear(&of(&[one.clone()]));
+        warnings.hear("host", &of(&[one.clone()]));
         // Further values of one name are what `append` makes.
         let mut both = of(&[one.clone()]);
         both.append(WARNING, HeaderValue::from_static("299 - \"two\""));
-        warnings.hear(&both);
-        assert_eq!(warnings.take(), [one, two]);
-        warnings.hear(&both);
+        warnings.hear("host", &both);
+        assert!(warnings.take_of("other").is_empty());
+        assert_eq!(warnings.take_of("host"), [one, two].map(|text| format!("registry host says: {text}")));
+        warnings.hear("host", &both);
         assert!(warnings.take().is_empty());
-        warnings.hear(&of(&["x".repeat(ANSWER_BYTES_MAX)]));
+        warnings.hear("host", &of(&["x".repeat(ANSWER_BYTES_MAX)]));
         assert!(warnings.take().is_empty(), "larger than warnings may be");
         for number in 0..100 {
-            warnings.hear(&of(&[number.to_string()]));
+            warnings.hear("host", &of(&[number.to_string()]));
         }
         assert_eq!(warnings.take().len(), WARNINGS_MAX - 2);
+        warnings.hear("other", &both);
+        assert_eq!(warnings.clone().take().len(), 2, "another registry's are its own");
     }
 }

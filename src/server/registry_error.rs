@@ -162,8 +162,15 @@ fn store_code(error: &StoreError) -> (StatusCode, &'static str) {
         StoreError::Busy(_) => (StatusCode::CONFLICT, "BLOB_UPLOAD_INVALID"),
         StoreError::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "SIZE_INVALID"),
         StoreError::Missing(_) => (StatusCode::NOT_FOUND, "BLOB_UNKNOWN"),
+        // Not one that passes by itself: a client that tries again sends gigabytes for nothing.
+        StoreError::Disk { source, .. } if is_full(source) => (StatusCode::INSUFFICIENT_STORAGE, "UNKNOWN"),
         _ => (StatusCode::INTERNAL_SERVER_ERROR, "UNKNOWN"),
     }
+}
+
+/// Whether a disk, or what somebody may have of it, is full.
+fn is_full(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
 }
 
 impl IntoResponse for RegistryError {
@@ -171,7 +178,10 @@ impl IntoResponse for RegistryError {
         let (status, code) = self.code();
         let message = if status.is_server_error() {
             tracing::error!(error = one_line(&self), "the registry endpoint failed");
-            "the registry failed; its log says more".to_owned()
+            match status {
+                StatusCode::INSUFFICIENT_STORAGE => "the registry's disk is full".to_owned(),
+                _ => "the registry failed; its log says more".to_owned(),
+            }
         } else {
             self.to_string()
         };

@@ -9,12 +9,15 @@ use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, Cursor};
 
+use serde_json::Value;
+
 use super::app::Service;
 use super::refusal::Refusal;
 use super::upload::{Form, Payload, UploadError};
 use crate::build::base;
 use crate::build::row;
 use crate::catalog::record::{NewLine, Version};
+use crate::catalog::versions::UPLOAD_KEY;
 use crate::contract::contract::Contract;
 use crate::contract::gate::{self, Gate, GateError};
 use crate::disk::ignore_rules::Selected;
@@ -37,6 +40,8 @@ pub struct Accepted {
     pub gate: Gate,
     /// Which findings of the model's fit are let through, where the service is not stricter.
     pub fit: Policy,
+    /// By which the upload is known where it is repeated.
+    pub upload_key: Option<String>,
 }
 
 /// The contract has changes that the uploader asked not to let through.
@@ -86,7 +91,11 @@ pub async fn accept(service: &Service, form: Form, given: Given, accepted: Accep
             log.push(NewLine::info(format!("left out by rule: {}", shown(&left_out))));
         }
         log.extend(accepted.notes);
-        Ok((row::new_version(&model, tree_digest, accepted.metadata, &policy, log)?, staging))
+        let mut new = row::new_version(&model, tree_digest, accepted.metadata, &policy, log)?;
+        if let Some(key) = accepted.upload_key {
+            new.request[UPLOAD_KEY] = Value::from(key);
+        }
+        Ok((new, staging))
     });
     // While the staging folder is there nothing that the upload put into the store, or found there, is collected.
     let (new, staging) = keeping.await.map_err(UploadError::Stopped)??;

@@ -3,7 +3,7 @@
 //! `POST /api/v2/model/upload/tree` is the form of `upload_v2.rs` with a list of the files (`model/listing.rs`) in the place of the archive. Where all
 //! are in the store it makes a version, as any upload does. Where some are not, nothing is made, and the answer (409) says which: the client sends them
 //! and asks again. So the first request is the question and the last one the upload, nothing is kept between them, and what vanishes meanwhile is
-//! only asked for again. Large files come to `/v2/`, as blobs, where a push goes on after a broken line; small ones many at once, as
+//! only asked for again. A client that has not heard the last answer asks with the same `Idempotency-Key`, and is told the version that was made. Large files come to `/v2/`, as blobs, where a push goes on after a broken line; small ones many at once, as
 //! `POST /api/v2/model/upload/contents`: a tar whose members are called by the digests of their bytes. What is sent and then not used is collected.
 //!
 //! Nothing that the list claims is believed: bytes are hashed on their way in, sizes are those of the files here, and definition, contract and name are
@@ -18,7 +18,7 @@ use std::collections::BTreeSet;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Query, Request, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -28,7 +28,7 @@ use super::body::Pieces;
 use super::paging::Listing;
 use super::refusal::{Refusal, RefusalV2};
 use super::upload::{self, Files, Form, Known, UploadError};
-use super::upload_accept::{accept, check_runtime, pass};
+use super::upload_accept::{Accepted, accept, check_runtime, pass};
 use super::upload_reader::{Chunk, ChunkReader};
 use super::upload_v2;
 use super::view_v2;
@@ -48,6 +48,8 @@ use crate::oci::layer::EntryKind;
 const READ_CONTRACT: &str = "read_contract";
 /// The short parts.
 const PARTS: [Known; 3] = [upload_v2::PARTS[0], upload_v2::PARTS[1], Known { name: READ_CONTRACT, bytes_max: CONTRACT_BYTES_MAX }];
+/// The longest key of an upload.
+const UPLOAD_KEY_BYTES_MAX: usize = 128;
 /// Pieces between the wire and the disk.
 const PIECES_WAITING: usize = 4;
 
@@ -85,8 +87,10 @@ impl Failure for ContentsError {
 
 /// Takes an upload, or says what is missing.
 pub async fn upload(State(service): State<Service>, Query(listing): Query<Listing>, request: Request) -> Result<Response, RefusalV2> {
+    let upload_key = upload_key(request.headers());
     let mut form = upload::receive(&service, request, &PARTS, Files::Listing).await?;
     let (given, accepted) = upload_v2::meant(&form)?;
+    let accepted = Accepted { upload_key, ..accepted };
     check(&given)?;
     check_contract(&service, &form, &given, accepted.gate).await?;
     let (store, listed) = (service.store.clone(), std::mem::take(&mut form.payload.selected.tree));
@@ -105,6 +109,12 @@ pub async fn upload(State(service): State<Service>, Query(listing): Query<Listin
         RefusalV2(Refusal { fault, ..refusal })
     })?;
     Ok(Json(if listing.is_ours() { view_v2::ours(&version) } else { view_v2::version(&version) }).into_response())
+}
+
+/// By which a client that has not heard our answer repeats its question: `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header). One that is too long is none.
+fn upload_key(headers: &HeaderMap) -> Option<String> {
+    let key = headers.get("idempotency-key")?.to_str().ok()?;
+    (!key.is_empty() && key.len() <= UPLOAD_KEY_BYTES_MAX).then(|| key.to_owned())
 }
 
 /// What can be said before the files are here.

@@ -39,7 +39,7 @@ pub async fn upload(State(service): State<Service>, request: Request) -> Result<
         contract: form.part(CONTRACT).map(|part| (format!("{CONTRACT}.protobin"), part.bytes.clone())),
         ..Given::default()
     };
-    let accepted = Accepted { metadata: BTreeMap::new(), notes: Vec::new(), gate: Gate::None, fit: Policy::default() };
+    let accepted = Accepted { metadata: BTreeMap::new(), notes: Vec::new(), gate: Gate::None, fit: Policy::default(), upload_key: None };
     let version = accept(&service, form, given, accepted).await.map_err(RefusalV1)?;
     let model = service.catalog.model_by_id(version.model_id).await?;
     Ok(Json(view_v1::build(&model, &version)))

@@ -102,7 +102,7 @@ pub fn meant(form: &Form) -> Result<(Given, Accepted), RefusalV2> {
     };
     let gate: Gate = said.gate.as_deref().map(str::parse).transpose()?.unwrap_or_default();
     let fit = Policy { strict: said.strict, allow: fit::allowances(said.allow.iter().map(String::as_str))? };
-    Ok((given, Accepted { metadata: said.metadata.unwrap_or_default(), notes, gate, fit }))
+    Ok((given, Accepted { metadata: said.metadata.unwrap_or_default(), notes, gate, fit, upload_key: None }))
 }
 
 /// `"name:tag"`, or the ancestor's object.

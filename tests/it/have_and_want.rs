@@ -241,7 +241,9 @@ async fn a_service_that_cannot_be_asked_is_sent_everything() {
 async fn a_file_that_changes_while_it_is_sent_makes_no_version() {
     let bench = Bench::new().await;
     let model = bench.home.path().join("model");
-    write_model(&model, "m", &[("large.bin", &noise(24 << 20))]);
+    // More than the buffers of the line hold.
+    let large: Vec<u8> = noise(1 << 20).into_iter().cycle().take(96 << 20).collect();
+    write_model(&model, "m", &[("large.bin", &large)]);
     bench.tap.hold_bodies_after(4 * MIB);
     let client = bench.spawn(&model);
     until("a part of the file", || bench.session_bytes() >= 3 * MIB).await;
@@ -254,6 +256,23 @@ async fn a_file_that_changes_while_it_is_sent_makes_no_version() {
     assert!(versions(&bench.service.url(), "m").await.is_empty());
     let content = fs::read_dir(bench.home.data().join("content")).unwrap().count();
     assert_eq!(content, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_whose_last_answer_is_lost_makes_one_version() {
+    let bench = Bench::new().await;
+    let model = bench.home.path().join("model");
+    write_model(&model, "m", &[("small.bin", b"small")]);
+    assert_eq!(bench.upload(&model)["version"], 1);
+    // All is there: the question is the upload. Its answer is lost, twice, and so is that to the question whether the service knows such questions.
+    for _ in 0..3 {
+        bench.tap.lose_answer_to("POST", "/upload/tree");
+    }
+    let version = bench.upload(&model);
+    assert_eq!((bench.tap.due(), &version["version"], &version["status"]), (0, &json!(2), &json!("Finished")));
+    assert_eq!(versions(&bench.service.url(), "m").await.len(), 2);
+    assert_eq!(version["digest"], bench.built(&model, "2"));
+    assert_eq!(bench.upload(&model)["version"], 3, "another upload is another version");
 }
 
 #[tokio::test(flavor = "multi_thread")]

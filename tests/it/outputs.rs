@@ -221,7 +221,11 @@ fn a_registry_that_refuses_is_quoted() {
     let accounts = accounts.path().join("htpasswd");
     let registry = DockerRegistry::start_with("", &format!("auth: {{htpasswd: {{realm: tests, path: {}}}}}", accounts.display()));
     let to = format!("{}/x:1", registry.address());
-    bench.fails(&["--runtime", "scratch", "--to", &to], 4, &[&format!("error: cannot ask for manifest `{to}`"), "401", "remedy:"]);
+    bench.fails(
+        &["--runtime", "scratch", "--to", &to],
+        4,
+        &[&format!("error: cannot ask for blob `{}/x@sha256:", registry.address()), "401", "remedy:"],
+    );
     assert_eq!(registry.blobs(), 0);
 }
 

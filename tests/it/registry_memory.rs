@@ -10,6 +10,7 @@ use lamina::oci::manifest::Pulled;
 use lamina::registry::client::{Access, Registries, Repository};
 use lamina::registry::mount::Mount;
 use lamina::registry::settings::RegistrySettings;
+use lamina::registry::wire::BodyStream;
 
 use crate::support::client::{noise, push, quick, quiet, repository, source};
 use crate::support::docker_registry::DockerRegistry;
@@ -167,7 +168,9 @@ async fn check_image(repository: &Repository, tag: &str) -> (Digest, u64) {
     (manifest.document.digest, size_bytes)
 }
 
-const WEIGHTS_BYTES: usize = 40 << 20;
+/// So much that what is left of it when the line is held fits no buffers: of a socket they may hold 36 MiB, and a blob that is in them whole arrives although its
+/// sender was killed.
+const WEIGHTS_BYTES: usize = 62 << 20;
 const HELD_BYTES: u64 = 25_000_000;
 
 /// `kill -9` in the middle of the weights, and the same command again: the bytes that went by in all, and the image's.
@@ -223,4 +226,36 @@ async fn a_killed_push_to_a_registry_that_loses_the_session_ends_right() {
     let direct = repository(&format!("{}/model", registry.address()));
     let (sent_bytes, size_bytes) = killed_and_run_again(&tap, &direct, || true).await;
     assert!(sent_bytes < size_bytes + WEIGHTS_BYTES as u64 + (1 << 20), "{sent_bytes} of {size_bytes}: {:?}", tap.seen());
+}
+
+#[tokio::test]
+async fn a_killed_push_whose_blob_arrived_leaves_no_page() {
+    // What a killed process has sent lies in the buffers of the line, which may hold all that was left of a blob: then the registry has the blob, and nobody has
+    // heard of it. It is found there, or mounted from there, and the page of its upload is of no more use.
+    let shelf = Shelf::new().await;
+    let blob = noise(9 << 20);
+    let (digest, size_bytes) = (Digest::of(&blob), 9 << 20);
+    let pages = || fs::read_dir(shelf.folder.path().join("uploads")).map_or(0, Iterator::count);
+    for path in ["found", "mounted"] {
+        let repository = shelf.repository(path);
+        let never = |_| -> BodyStream { Box::pin(futures_util::stream::pending()) };
+        let under_way = async {
+            while shelf.registry.count(Method::PUT, &format!("/{path}/blobs/uploads/")) == 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::select! {
+            ended = repository.upload(digest, size_bytes, None, &never, &quiet) => panic!("{ended:?}"),
+            () = under_way => {}
+        }
+        assert_eq!(pages(), 1, "{path}");
+        let again = shelf.repository(path);
+        if path == "found" {
+            shelf.registry.put_blob(path, &blob);
+            assert!(again.has_blob(digest, size_bytes).await.unwrap());
+        } else {
+            assert_eq!(again.mount_from_any(digest, size_bytes, None).await.unwrap(), Mount::Mounted);
+        }
+        assert_eq!(pages(), 0, "{path}");
+    }
 }

@@ -113,3 +113,47 @@ async fn what_a_registry_warns_of_is_told_once() {
     }
     assert!(!ran.stderr.contains("not for users"), "{ran:#?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_registry_warns_of_is_told_by_every_command() {
+    let registry = FaultRegistry::start(Faults::default()).await;
+    let home = Home::new();
+    models::small(&home.path().join("model"));
+    let image = format!("{}/model:1", registry.address());
+    let folder = home.path().join("model").display().to_string();
+    let out = home.path().join("pulled").display().to_string();
+    let run = |arguments: Vec<String>| tokio::task::block_in_place(|| home.hs(arguments));
+    let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+    let built = run(words(&["build", &folder, "--runtime", "scratch", "--to", &image]));
+    assert_eq!(built.code, 0, "{built:#?}");
+    registry.kept().faults.warnings = vec![r#"299 - "the storage is almost full""#];
+    for arguments in [
+        words(&["inspect", &image]),
+        words(&["pull", &image, &out]),
+        words(&["base", "import", "--name", "mine:1", &image]),
+        words(&["build", &folder, "--runtime", "scratch", "--to", &image]),
+        // A failure may come from what was warned of.
+        words(&["inspect", &format!("{}/other:1", registry.address())]),
+    ] {
+        let ran = run(arguments.clone());
+        let said = format!("registry {} says: the storage is almost full", registry.address());
+        assert_eq!(ran.stderr.matches(&said).count(), 1, "{arguments:?}: {ran:#?}");
+        assert_eq!(ran.code == 0, !arguments.concat().contains("/other:"), "{arguments:?}: {ran:#?}");
+    }
+}
+
+#[tokio::test]
+async fn an_entry_that_another_process_writes_over_is_put_back() {
+    let registry = FaultRegistry::start(Faults::default()).await;
+    let repository = repository(&format!("{}/model", registry.address()));
+    let subject = Digest::of(b"subject");
+    let other = refer(&repository, subject, &json!({ "artifactType": "other" })).await;
+    let tag = format!("sha256-{}", subject.hex());
+    let of_the_other = registry.kept().manifests[&("model".to_owned(), tag.clone())].1.clone();
+    // Somebody who had read the index before we wrote it writes his own: right after we have read ours there.
+    let now = |registry: &FaultRegistry| registry.kept().manifests[&("model".to_owned(), tag.clone())].1.clone();
+    registry.kept().faults.late_indexes = vec![now(&registry), of_the_other.clone(), of_the_other];
+    let ours = refer(&repository, subject, &json!({ "artifactType": "ours" })).await;
+    assert_eq!(registry.kept().faults.late_indexes.len(), 0);
+    assert_eq!(digests(&repository.referrers(subject, None).await.unwrap()), sorted([other, ours]));
+}

@@ -18,6 +18,7 @@ pub fn quick() -> RegistrySettings {
         pause_first: Duration::from_millis(2),
         pause_max: Duration::from_millis(20),
         idle: Duration::from_secs(20),
+        settle: Duration::from_millis(20),
         ..Patience::default()
     };
     RegistrySettings { patience, ..RegistrySettings::default() }

@@ -30,12 +30,17 @@ impl DockerRegistry {
 
     /// Starts one with more members in the `http` part of its configuration, and more parts.
     pub fn start_with(http: &str, parts: &str) -> DockerRegistry {
-        DockerRegistry::start_on(tempfile::tempdir().unwrap(), http, parts)
+        DockerRegistry::start_on(tempfile::tempdir().unwrap(), &format!(", secret: test{http}"), parts)
+    }
+
+    /// Starts one without `http.secret`: it makes one up, and another one when it is started again.
+    pub fn start_without_secret() -> DockerRegistry {
+        DockerRegistry::start_on(tempfile::tempdir().unwrap(), "", "")
     }
 
     /// Starts one that keeps its blobs below `folder`: a temporary folder may be too small for gigabytes.
     pub fn start_in(folder: &Path) -> DockerRegistry {
-        DockerRegistry::start_on(tempfile::tempdir_in(folder).unwrap(), "", "")
+        DockerRegistry::start_on(tempfile::tempdir_in(folder).unwrap(), ", secret: test", "")
     }
 
     fn start_on(folder: TempDir, http: &str, parts: &str) -> DockerRegistry {
@@ -43,33 +48,31 @@ impl DockerRegistry {
         let storage = folder.path().join("storage");
         let text = format!(
             "version: 0.1\nlog: {{level: info, accesslog: {{disabled: true}}}}\nstorage:\n  filesystem: {{rootdirectory: {}}}\n  \
-             delete: {{enabled: true}}\nhttp: {{addr: '127.0.0.1:0', secret: test{http}}}\n{parts}\n",
+             delete: {{enabled: true}}\nhttp: {{addr: '127.0.0.1:0'{http}}}\n{parts}\n",
             storage.display()
         );
         fs::write(&config, text).unwrap();
-        let mut process = Command::new("docker-registry")
-            .arg("serve")
-            .arg(&config)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("these tests need Debian's package docker-registry");
-        let log = BufReader::new(process.stderr.take().unwrap());
-        let (tell, hear) = mpsc::channel();
-        // Reads on to the end: a full pipe would stop the registry.
-        std::thread::spawn(move || {
-            for line in log.lines().map_while(Result::ok) {
-                if let Some((_, rest)) = line.split_once("listening on ") {
-                    let _ = tell.send(rest.chars().take_while(|c| c.is_ascii_digit() || matches!(c, '.' | ':')).collect::<String>());
-                }
-            }
-        });
-        let address = hear.recv_timeout(START_TIMEOUT);
-        if address.is_err() {
-            let _ = process.kill();
-        }
-        DockerRegistry { process, folder, address: address.expect("docker-registry listens") }
+        let (process, address) = serve(&config);
+        DockerRegistry { process, folder, address }
+    }
+
+    /// `kill -9`, and waits until it is gone.
+    pub fn kill(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+
+    /// Starts it again over what it has kept, at another address.
+    pub fn start_again(&mut self) {
+        self.kill();
+        (self.process, self.address) = serve(&self.folder.path().join("config.yml"));
+    }
+
+    /// Forgets everything that it has kept; nobody may use it meanwhile.
+    pub fn forget_everything(&mut self) {
+        self.kill();
+        let _ = fs::remove_dir_all(self.folder.path().join("storage"));
+        self.start_again();
     }
 
     /// `127.0.0.1:PORT`.
@@ -101,6 +104,33 @@ impl DockerRegistry {
         let below = self.folder.path().join("storage/docker/registry/v2/blobs/sha256");
         fs::read_dir(below).map_or(0, |folders| folders.map(|folder| entries(&folder.unwrap().path())).sum())
     }
+}
+
+/// Runs the program; the process, and where it listens.
+fn serve(config: &Path) -> (Child, String) {
+    let mut process = Command::new("docker-registry")
+        .arg("serve")
+        .arg(config)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("these tests need Debian's package docker-registry");
+    let log = BufReader::new(process.stderr.take().unwrap());
+    let (tell, hear) = mpsc::channel();
+    // Reads on to the end: a full pipe would stop the registry.
+    std::thread::spawn(move || {
+        for line in log.lines().map_while(Result::ok) {
+            if let Some((_, rest)) = line.split_once("listening on ") {
+                let _ = tell.send(rest.chars().take_while(|c| c.is_ascii_digit() || matches!(c, '.' | ':')).collect::<String>());
+            }
+        }
+    });
+    let address = hear.recv_timeout(START_TIMEOUT);
+    if address.is_err() {
+        let _ = process.kill();
+    }
+    (process, address.expect("docker-registry listens"))
 }
 
 fn entries(folder: &Path) -> usize {

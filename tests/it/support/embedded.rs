@@ -37,8 +37,12 @@ impl Drop for Registry {
 impl Registry {
     /// Starts one on a free port.
     pub async fn start() -> Registry {
+        Registry::start_over(tempfile::tempdir().unwrap()).await
+    }
+
+    /// Starts one that keeps what it has in `data`.
+    pub async fn start_over(data: tempfile::TempDir) -> Registry {
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let data = tempfile::tempdir().unwrap();
         let store = Arc::new(Store::open(data.path()).unwrap());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let host = listener.local_addr().unwrap().to_string();

@@ -1,6 +1,6 @@
 //! The manifests of [`super::fault_registry`]: put, asked for, deleted, listed by their subject; and what goes wrong with them.
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::extract::Request;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{Method, StatusCode};
@@ -10,6 +10,22 @@ use lamina::oci::manifest::media;
 use serde_json::{Value, json};
 
 use super::fault_registry::{Kept, Shared, refuse};
+
+/// The tags of a repository.
+pub fn tags(shared: &Shared, repository: &str, query: &str) -> Response {
+    let kept = shared.lock().unwrap();
+    let last = query.split('&').find_map(|pair| pair.strip_prefix("last=")).unwrap_or_default().to_owned();
+    let all = kept.manifests.keys().filter(|(of, key)| of == repository && !key.contains(':')).map(|(_, key)| key);
+    let mut rest: Vec<&String> = all.filter(|key| **key > last).collect();
+    let most = kept.faults.tags_per_page.unwrap_or(usize::MAX);
+    let mut response = Response::builder();
+    if rest.len() > most {
+        rest.truncate(most);
+        response = response.header("link", format!("</v2/{repository}/tags/list?last={}>; rel=\"next\"", rest[most - 1]));
+    }
+    let tags = if rest.is_empty() { serde_json::Value::Null } else { serde_json::json!(rest) };
+    response.body(serde_json::json!({ "name": repository, "tags": tags }).to_string().into()).unwrap()
+}
 
 /// One request to `manifests/KEY`.
 pub async fn manifest(shared: &Shared, method: Method, repository: &str, key: &str, request: Request) -> Response {
@@ -38,25 +54,56 @@ pub async fn manifest(shared: &Shared, method: Method, repository: &str, key: &s
         }
         return response.body(Body::empty()).unwrap();
     }
-    let kept = shared.lock().unwrap();
+    let mut kept = shared.lock().unwrap();
     let Some((media_type, bytes)) = kept.manifests.get(&at) else { return refuse(404, "MANIFEST_UNKNOWN") };
-    let media_type = kept.faults.manifest_type.unwrap_or(media_type);
-    let mut response = Response::builder().header(CONTENT_TYPE, media_type);
+    let media_type = kept.faults.manifest_type.unwrap_or(media_type).to_owned();
+    let mut response = Response::builder().header(CONTENT_TYPE, &media_type);
     if !kept.faults.nameless_manifests {
         response = response.header("docker-content-digest", Digest::of(bytes).to_string());
     }
-    response.body(if method == Method::HEAD { Body::empty() } else { bytes.clone().into() }).unwrap()
+    let bytes = bytes.clone();
+    if key.starts_with("sha256-") && !kept.faults.late_indexes.is_empty() {
+        let late = kept.faults.late_indexes.remove(0);
+        kept.manifests.insert(at, (media_type, late));
+    }
+    response.body(if method == Method::HEAD { Body::empty() } else { bytes.into() }).unwrap()
 }
 
 /// Why a manifest is not taken.
-fn refusal(kept: &Kept, at: &(String, String), bytes: &[u8]) -> Option<Response> {
-    if let Some(status) = kept.faults.tags_stay.filter(|_| !at.1.contains(':'))
+fn refusal(kept: &Kept, at: &(String, String), bytes: &Bytes) -> Option<Response> {
+    let faults = &kept.faults;
+    if faults.immutable_tags && kept.manifests.contains_key(at) {
+        return Some(refuse(400, "TAG_IMMUTABLE"));
+    }
+    if let Some(status) = faults.tags_stay.filter(|_| !at.1.contains(':'))
         && kept.manifests.get(at).is_some_and(|(_, there)| there != bytes)
     {
         return Some(refuse(status, "TAG_INVALID"));
     }
-    let unwanted = kept.faults.manifests_without?;
-    String::from_utf8_lossy(bytes).contains(unwanted).then(|| refuse(400, "MANIFEST_INVALID"))
+    if faults.manifest_bytes_max.is_some_and(|most| bytes.len() as u64 > most) {
+        return Some(refuse(413, "MANIFEST_INVALID"));
+    }
+    if faults.manifests_without.is_some_and(|word| String::from_utf8_lossy(bytes).contains(word)) {
+        return Some(refuse(400, "MANIFEST_INVALID"));
+    }
+    without_its_blobs(kept, &at.0, bytes)
+}
+
+fn without_its_blobs(kept: &Kept, repository: &str, bytes: &Bytes) -> Option<Response> {
+    let says_which = kept.faults.manifests_need_blobs?;
+    let manifest: Value = serde_json::from_slice(bytes).unwrap();
+    let layers = manifest["layers"].as_array().into_iter().flatten();
+    let named = layers.chain([&manifest["config"]]).filter_map(|blob| blob["digest"].as_str());
+    let missing: Vec<&str> = named.filter(|digest| !kept.blobs.contains_key(&(repository.to_owned(), (*digest).to_owned()))).collect();
+    let error = |digest: &&str| {
+        if says_which {
+            json!({ "code": "MANIFEST_BLOB_UNKNOWN", "detail": { "Digest": digest } })
+        } else {
+            json!({ "code": "BLOB_UNKNOWN" })
+        }
+    };
+    let body = json!({ "errors": missing.iter().map(error).collect::<Vec<_>>() });
+    (!missing.is_empty()).then(|| Response::builder().status(404).body(body.to_string().into()).unwrap())
 }
 
 fn subject_of(bytes: &[u8]) -> Option<String> {

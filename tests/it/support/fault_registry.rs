@@ -31,6 +31,12 @@ pub struct Faults {
     pub refusals: Vec<Refusal>,
     /// How mounts are answered; 201 where not set.
     pub mount_status: Option<u16>,
+    /// Mounts are answered 201, and nothing is mounted.
+    pub lying_mounts: bool,
+    /// It says of every blob that it has it.
+    pub has_everything: bool,
+    /// It says that blobs have so many bytes more.
+    pub head_bytes_more: u64,
     /// Locations are relative and have a query.
     pub relative_locations: bool,
     /// Locations and redirects lead here (`http://host:port`).
@@ -61,12 +67,26 @@ pub struct Faults {
     pub half_chunks: bool,
     /// Ranges of uploads say that there is more than there is.
     pub lying_ranges: bool,
+    /// The range after a chunk says that half of it came: so often.
+    pub understated_ranges: u32,
+    /// A question for an upload is answered with half of what came: so often.
+    pub understated_uploads: u32,
+    /// What was committed is called this, so often; and kept or not.
+    pub commits_named: Option<(Digest, u32, bool)>,
     /// Bytes are taken and then forgotten where the digest is checked: so often.
     pub lost_commits: u32,
     /// Once there are so many blobs, no commit ends.
     pub commits_held_after: Option<usize>,
     /// How long a commit takes after the last byte.
     pub commit_delay: Duration,
+    /// Manifests are taken only with their blobs; whether it then says which are missing.
+    pub manifests_need_blobs: Option<bool>,
+    /// The most bytes of a manifest.
+    pub manifest_bytes_max: Option<u64>,
+    /// A manifest that is there is not taken again.
+    pub immutable_tags: bool,
+    /// What others put in the place of an index of referrers once we have read our own there.
+    pub late_indexes: Vec<Bytes>,
     /// The type of manifests, whatever they are.
     pub manifest_type: Option<&'static str>,
     /// Neither HEAD nor PUT names a manifest's digest.
@@ -277,7 +297,7 @@ async fn answer(State(shared): State<Shared>, request: Request) -> Response {
         return Response::builder().status(413).header(CONTENT_TYPE, "text/html").body(page.into()).unwrap();
     }
     match rest.split_once('/') {
-        Some(("tags", "list")) => tags(&shared, &repository, &query),
+        Some(("tags", "list")) => fault_manifests::tags(&shared, &repository, &query),
         Some(("referrers", subject)) => fault_manifests::referrers(&shared, &repository, subject),
         Some(("manifests", key)) => fault_manifests::manifest(&shared, method, &repository, key, request).await,
         Some(("blobs", upload)) if upload.starts_with("uploads") => {
@@ -310,23 +330,11 @@ pub fn refuse(status: u16, code: &str) -> Response {
     Response::builder().status(status).header(CONTENT_TYPE, "application/json").body(body.into()).unwrap()
 }
 
-fn tags(shared: &Shared, repository: &str, query: &str) -> Response {
-    let kept = shared.lock().unwrap();
-    let last = query.split('&').find_map(|pair| pair.strip_prefix("last=")).unwrap_or_default().to_owned();
-    let all = kept.manifests.keys().filter(|(of, key)| of == repository && !key.contains(':')).map(|(_, key)| key);
-    let mut rest: Vec<&String> = all.filter(|key| **key > last).collect();
-    let most = kept.faults.tags_per_page.unwrap_or(usize::MAX);
-    let mut response = Response::builder();
-    if rest.len() > most {
-        rest.truncate(most);
-        response = response.header("link", format!("</v2/{repository}/tags/list?last={}>; rel=\"next\"", rest[most - 1]));
-    }
-    let tags = if rest.is_empty() { serde_json::Value::Null } else { serde_json::json!(rest) };
-    response.body(serde_json::json!({ "name": repository, "tags": tags }).to_string().into()).unwrap()
-}
-
 fn blob(shared: &Shared, method: &Method, repository: &str, digest: &str, request: &Request) -> Response {
     let mut kept = shared.lock().unwrap();
+    if kept.faults.has_everything && *method == Method::HEAD {
+        return Response::builder().body(Body::empty()).unwrap();
+    }
     if *method == Method::DELETE {
         return fault_manifests::delete(&mut kept, |kept| kept.blobs.remove(&(repository.to_owned(), digest.to_owned())).is_some());
     }
@@ -337,7 +345,7 @@ fn blob(shared: &Shared, method: &Method, repository: &str, digest: &str, reques
     }
     let mut bytes = bytes.to_vec();
     if *method == Method::HEAD {
-        return Response::builder().header(CONTENT_LENGTH, bytes.len()).body(Body::empty()).unwrap();
+        return Response::builder().header(CONTENT_LENGTH, bytes.len() as u64 + kept.faults.head_bytes_more).body(Body::empty()).unwrap();
     }
     if kept.faults.corrupt_blobs {
         let middle = bytes.len() / 2;

@@ -25,7 +25,15 @@ pub async fn upload(shared: &Shared, method: Method, repository: &str, id: &str,
         return refuse(404, "BLOB_UPLOAD_UNKNOWN");
     }
     match method {
-        Method::GET => answered(&shared.lock().unwrap(), repository, id, StatusCode::NO_CONTENT),
+        Method::GET => {
+            let mut kept = shared.lock().unwrap();
+            let mut response = answered(&kept, repository, id, StatusCode::NO_CONTENT);
+            if take_one(&mut kept.faults.understated_uploads) {
+                let half = kept.uploads[id].len() / 2;
+                response.headers_mut().insert(RANGE, format!("0-{}", half.max(1) - 1).parse().unwrap());
+            }
+            response
+        }
         Method::DELETE => {
             shared.lock().unwrap().uploads.remove(id);
             Response::builder().status(StatusCode::NO_CONTENT).body(Body::empty()).unwrap()
@@ -40,6 +48,9 @@ fn begin(kept: &mut Kept, repository: &str, mount: Option<String>, from: Option<
     let named = mount.is_some() && from.is_none();
     if let (Some(digest), Some(from)) = (mount, from) {
         let source = kept.blobs.get(&(from, digest.clone())).cloned();
+        if kept.faults.lying_mounts {
+            return Response::builder().status(201).body(Body::empty()).unwrap();
+        }
         match (kept.faults.mount_status, source) {
             (None | Some(201), Some(bytes)) => {
                 kept.blobs.insert((repository.to_owned(), digest), bytes);
@@ -93,6 +104,9 @@ async fn chunk(shared: &Shared, repository: &str, id: &str, request: Request) ->
     upload.extend_from_slice(if half { &bytes[..bytes.len().div_ceil(2)] } else { &bytes });
     let status = kept.faults.chunk_status.map_or(StatusCode::ACCEPTED, |status| StatusCode::from_u16(status).unwrap());
     let mut response = answered(&kept, repository, id, status);
+    if take_one(&mut kept.faults.understated_ranges) {
+        response.headers_mut().insert(RANGE, format!("0-{}", first + bytes.len() / 2 - 1).parse().unwrap());
+    }
     if kept.faults.stuck_ranges && first > 0 {
         response.headers_mut().insert(RANGE, format!("0-{}", first.min(CHUNK_OF_ECR) - 1).parse().unwrap());
     }
@@ -141,6 +155,20 @@ async fn commit(shared: &Shared, repository: &str, id: &str, digest: String, req
     if Digest::of(&upload).to_string() != digest && !kept.faults.unchecked {
         return refuse(400, "DIGEST_INVALID");
     }
-    kept.blobs.insert((repository.to_owned(), digest), upload.into());
-    Response::builder().status(201).body(Body::empty()).unwrap()
+    let named = kept.faults.commits_named.as_mut().filter(|(_, times, _)| *times > 0);
+    let (named, keeps) = named.map_or((digest.clone(), true), |(named, times, keeps)| {
+        *times -= 1;
+        (named.to_string(), *keeps)
+    });
+    if keeps {
+        kept.blobs.insert((repository.to_owned(), digest), upload.into());
+    }
+    Response::builder().status(201).header("docker-content-digest", named).body(Body::empty()).unwrap()
+}
+
+/// Whether a fault that happens so often happens now.
+fn take_one(times: &mut u32) -> bool {
+    let happens = *times > 0;
+    *times = times.saturating_sub(1);
+    happens
 }

@@ -96,7 +96,8 @@ impl Home {
 }
 
 impl Ran {
-    fn of(output: Output) -> Ran {
+    /// What a run printed.
+    pub fn of(output: Output) -> Ran {
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
         Ran { code: output.status.code().unwrap_or(-1), stdout: text(output.stdout), stderr: text(output.stderr) }
     }

@@ -3,7 +3,7 @@
 //! It passes on what comes, byte for byte. On the client's side it reads along as far as HTTP/1.1 with `Content-Length`
 //! goes, which is all that our client sends.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -40,6 +40,10 @@ struct Shared {
     down_bytes: AtomicU64,
     /// Bodies are passed on up to so many bytes and no further.
     held: Mutex<Option<u64>>,
+    /// Bodies of uploads are cut where they come to such a place of the blob, wherever the body begins.
+    cuts_at: Mutex<Vec<u64>>,
+    /// Answers to requests with this method and this in their target are not passed on, and the line is cut.
+    lost: Mutex<Vec<(String, String)>>,
     /// The beginning of a target, and what is put in its place.
     led: Mutex<Option<(String, String)>>,
 }
@@ -112,6 +116,21 @@ impl WireTap {
         *self.shared.held.lock().unwrap() = None;
     }
 
+    /// Cuts the line where an upload comes to byte `at` of its blob, whatever the request that carries it; once for each call.
+    pub fn cut_blob_at(&self, at: u64) {
+        self.shared.cuts_at.lock().unwrap().push(at);
+    }
+
+    /// Lets the next request with this method and `part` in its target get to the server, and cuts the line in the place of the answer; once for each call.
+    pub fn lose_answer_to(&self, method: &str, part: &str) {
+        self.shared.lost.lock().unwrap().push((method.to_owned(), part.to_owned()));
+    }
+
+    /// How many answers are still to be lost, and cuts to be made.
+    pub fn due(&self) -> usize {
+        self.shared.lost.lock().unwrap().len() + self.shared.cuts_at.lock().unwrap().len() + self.shared.cuts_up.lock().unwrap().len()
+    }
+
     /// Puts `to` in the place of `from` where a request's target begins with it.
     pub fn lead(&self, from: &str, to: &str) {
         *self.shared.led.lock().unwrap() = Some((from.to_owned(), to.to_owned()));
@@ -133,24 +152,25 @@ async fn carry(client: TcpStream, server: String, shared: Arc<Shared>) {
     let Ok(server) = TcpStream::connect(server).await else { return };
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
+    // Whether the next answer on this connection is lost.
+    let losing = AtomicBool::new(false);
     // The first side to end ends both: a cut is a cut.
     tokio::select! {
-        () = carry_up(from_client, to_server, &shared) => {}
-        () = carry_down(from_server, to_client, &shared) => {}
+        () = carry_up(from_client, to_server, &shared, &losing) => {}
+        () = carry_down(from_server, to_client, &shared, &losing) => {}
     }
 }
 
-async fn carry_down(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, shared: &Shared) {
+async fn carry_down(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, shared: &Shared, losing: &AtomicBool) {
     let mut buffer = vec![0; 64 << 10];
     let mut connection_bytes = 0;
     while let Ok(count @ 1..) = from.read(&mut buffer).await {
+        if losing.load(Ordering::SeqCst) {
+            return;
+        }
         connection_bytes += count as u64;
         shared.down_bytes.fetch_add(count as u64, Ordering::SeqCst);
-        let cut = {
-            let mut cuts = shared.cuts_down.lock().unwrap();
-            let due = cuts.iter().position(|bytes| *bytes < connection_bytes);
-            due.map(|at| cuts.remove(at))
-        };
+        let cut = take_due(&shared.cuts_down, connection_bytes);
         let kept = cut.map_or(count, |bytes| count - (connection_bytes - bytes) as usize);
         if to.write_all(&buffer[..kept]).await.is_err() || cut.is_some() {
             return;
@@ -158,40 +178,42 @@ async fn carry_down(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, shared: &Sh
     }
 }
 
-async fn carry_up(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, shared: &Shared) {
+/// Takes the first cut that lies before `bytes`.
+fn take_due(cuts: &Mutex<Vec<u64>>, bytes: u64) -> Option<u64> {
+    let mut cuts = cuts.lock().unwrap();
+    let due = cuts.iter().position(|cut| *cut < bytes);
+    due.map(|at| cuts.remove(at))
+}
+
+/// A body that goes by.
+struct Body {
+    /// The place of its request in `seen`.
+    at: usize,
+    /// Where in the blob it begins.
+    first_byte: u64,
+    left_bytes: u64,
+}
+
+async fn carry_up(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, shared: &Shared, losing: &AtomicBool) {
     let mut buffer = vec![0; 64 << 10];
     let mut head = Vec::new();
-    // The place in `seen` of the request whose body goes by, and what is left of the body.
-    let mut body: Option<(usize, u64)> = None;
+    let mut body: Option<Body> = None;
     while let Ok(count @ 1..) = from.read(&mut buffer).await {
         let mut rest = &buffer[..count];
         while !rest.is_empty() {
-            if let Some((at, left_bytes)) = &mut body {
-                let mut part = rest.len().min(usize::try_from(*left_bytes).unwrap());
-                let sent_bytes = {
-                    let mut seen = shared.seen.lock().unwrap();
-                    seen.get_mut(*at).map_or(0, |seen| {
-                        seen.body_bytes += part as u64;
-                        seen.body_bytes
-                    })
-                };
-                let cut = {
-                    let mut cuts = shared.cuts_up.lock().unwrap();
-                    let due = cuts.iter().position(|bytes| *bytes < sent_bytes);
-                    due.map(|at| cuts.remove(at))
-                };
+            if let Some(going) = &mut body {
+                let whole = rest.len().min(usize::try_from(going.left_bytes).unwrap());
+                let part = part_before_a_cut(going, whole, shared);
+                let sent_bytes = shared.seen.lock().unwrap().get(going.at).map_or(0, |seen| seen.body_bytes);
                 while shared.held.lock().unwrap().is_some_and(|bytes| sent_bytes > bytes) {
                     tokio::time::sleep(std::time::Duration::from_millis(10)).await;
                 }
-                if let Some(bytes) = cut {
-                    part -= usize::try_from(sent_bytes - bytes).unwrap().min(part);
-                }
-                if to.write_all(&rest[..part]).await.is_err() || cut.is_some() {
+                if to.write_all(&rest[..part]).await.is_err() || part < whole {
                     return;
                 }
-                *left_bytes -= part as u64;
+                going.left_bytes -= part as u64;
                 rest = &rest[part..];
-                if *left_bytes == 0 {
+                if going.left_bytes == 0 {
                     body = None;
                 }
                 continue;
@@ -199,16 +221,7 @@ async fn carry_up(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, shared: &Shar
             head.push(rest[0]);
             rest = &rest[1..];
             if head.ends_with(b"\r\n\r\n") {
-                let (seen, left_bytes) = read_head(&String::from_utf8_lossy(&head));
-                let at = {
-                    let mut all = shared.seen.lock().unwrap();
-                    all.push(seen);
-                    all.len() - 1
-                };
-                body = (left_bytes > 0).then_some((at, left_bytes));
-                if let Some((from, to)) = &*shared.led.lock().unwrap() {
-                    head = String::from_utf8(head).unwrap().replacen(&format!(" {from}"), &format!(" {to}"), 1).into_bytes();
-                }
+                body = take_head(&mut head, shared, losing);
                 if to.write_all(&head).await.is_err() {
                     return;
                 }
@@ -218,11 +231,51 @@ async fn carry_up(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, shared: &Shar
     }
 }
 
-fn read_head(head: &str) -> (Seen, u64) {
+/// Counts `whole` bytes of a body; how many of them go on.
+fn part_before_a_cut(going: &Body, whole: usize, shared: &Shared) -> usize {
+    let sent_bytes = shared.seen.lock().unwrap().get_mut(going.at).map_or(0, |seen| {
+        seen.body_bytes += whole as u64;
+        seen.body_bytes
+    });
+    let place = going.first_byte + sent_bytes;
+    let cut = take_due(&shared.cuts_up, sent_bytes).map(|cut| sent_bytes - cut);
+    let cut = cut.or_else(|| take_due(&shared.cuts_at, place).filter(|cut| *cut >= going.first_byte).map(|cut| place - cut));
+    // What is cut off may begin in an earlier piece, which is gone.
+    whole - cut.map_or(0, |over| usize::try_from(over).unwrap().min(whole))
+}
+
+/// Reads a head, and leads it elsewhere; what follows it.
+fn take_head(head: &mut Vec<u8>, shared: &Shared, losing: &AtomicBool) -> Option<Body> {
+    let text = String::from_utf8_lossy(head).into_owned();
+    let (seen, first_byte, left_bytes) = read_head(&text);
+    {
+        let mut lost = shared.lost.lock().unwrap();
+        let due = lost.iter().position(|(method, part)| *method == seen.method && seen.target.contains(part.as_str()));
+        if let Some(at) = due {
+            lost.remove(at);
+            losing.store(true, Ordering::SeqCst);
+        }
+    }
+    let at = {
+        let mut all = shared.seen.lock().unwrap();
+        all.push(seen);
+        all.len() - 1
+    };
+    if let Some((from, to)) = &*shared.led.lock().unwrap() {
+        *head = text.replacen(&format!(" {from}"), &format!(" {to}"), 1).into_bytes();
+    }
+    (left_bytes > 0).then_some(Body { at, first_byte, left_bytes })
+}
+
+fn read_head(head: &str) -> (Seen, u64, u64) {
     let mut lines = head.split("\r\n");
     let mut words = lines.next().unwrap_or_default().split(' ');
     let mut word = || words.next().unwrap_or_default().to_owned();
     let seen = Seen { method: word(), target: word(), body_bytes: 0 };
-    let length = lines.filter_map(|line| line.split_once(':')).find(|(name, _)| name.eq_ignore_ascii_case("content-length"));
-    (seen, length.map_or(0, |(_, value)| value.trim().parse().unwrap()))
+    let value = |wanted: &str| {
+        let line = head.split("\r\n").filter_map(|line| line.split_once(':')).find(|(name, _)| name.eq_ignore_ascii_case(wanted));
+        line.map(|(_, value)| value.trim().to_owned())
+    };
+    let first_byte = value("content-range").and_then(|range| range.split('-').next()?.parse().ok()).unwrap_or(0);
+    (seen, first_byte, value("content-length").map_or(0, |length| length.parse().unwrap()))
 }
