@@ -12,6 +12,7 @@ mod base_commands;
 mod base_families;
 mod changing_files;
 mod container_frameworks;
+mod container_requirements;
 mod containers;
 mod contract_commands;
 mod demo;

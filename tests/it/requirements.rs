@@ -9,6 +9,7 @@ use lamina::oci::digest::Digest;
 use reqwest::header::RANGE;
 use serde_json::{Value, json};
 
+use crate::service::{archive, payload};
 use crate::support::hs::{Home, Serve, tool};
 use crate::support::images::{self, Copied, Listing};
 use crate::support::models;
@@ -111,7 +112,7 @@ fn the_packages_are_those_that_pip_installs_and_their_scripts_run() {
 
 #[test]
 fn slow_numpy_and_scikit_learn_are_those_that_pip_installs() {
-    let wheels = packages::wheels(&["numpy==1.26.4", "scikit-learn==1.5.2"], true);
+    let wheels = packages::wheels(&packages::SCIKIT_LEARN, true);
     let root = compare_with_pip("numpy\nscikit-learn==1.5.2\n", &wheels);
     assert!(root.join("model/lib/sklearn/linear_model/__init__.py").is_file());
 }
@@ -227,6 +228,17 @@ async fn the_service_serves_the_layer_whole_and_in_ranges() {
         let (status, part) = get(Some(format!("bytes={begin}-{end}"))).await;
         assert!(status == 206 && part == whole[begin as usize..=end as usize], "{begin}-{end}: {status}");
     }
+    // A client of the last ancestor has no `serving.yaml` in its archive, and says how to install in its metadata.
+    let files: [(&str, &[u8]); 3] = [
+        ("contract.prototxt", models::CONTRACT.as_bytes()),
+        ("src/func_main.py", b"def infer(x):\n    return x\n"),
+        ("needs.txt", REQUIREMENTS.as_bytes()),
+    ];
+    let said = json!({"name": "n", "modelType": "python:3.11", "installCommand": "pip install -r needs.txt"});
+    let form = payload(archive(&files)).text("metadata", said.to_string());
+    let answer = client().post(format!("{}/api/v2/model/upload", service.url())).multipart(form).send().await.unwrap();
+    assert_eq!(answer.status().as_u16(), 200, "{}", answer.text().await.unwrap());
+    assert_eq!(packages::layer(&ended(&service.url(), "n").await[0]["report"]), layer);
     // skopeo and umoci take it from there.
     let root = Copied::from(&format!("docker://{host}/m:1")).unpack();
     assert!(tool(root.join("model/lib/bin/tabulate").to_str().unwrap(), &["--help"]).contains("Pretty-print"));

@@ -200,7 +200,8 @@ async fn a_requirement_without_a_wheel_is_refused_before_anything_is_pushed() {
     let service = Serve::start(&home, &[]);
     let ran = home.hs(["upload", model.to_str().unwrap(), "--server", &service.url()]);
     assert!(
-        ran.code != 0 && ran.stderr.contains("`onlysource==1.0` has no wheel for Python 3.11, glibc 2.36, x86_64: none of its files is one"),
+        ran.code != 0
+            && ran.stderr.contains("`onlysource==1.0` has no wheel for Python 3.11, glibc 2.36, x86_64: none of its files is one"),
         "{ran:#?}"
     );
     let versions = ended(&service.url(), "m").await;

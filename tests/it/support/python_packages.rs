@@ -44,6 +44,9 @@ pub const SMALL: [&str; 5] = ["six==1.17.0", "tabulate==0.9.0", "jmespath==1.0.1
 /// A release before that of [`SMALL`].
 pub const OLDER: [&str; 1] = ["tabulate==0.8.10"];
 
+/// A hundred megabytes with what it requires.
+pub const SCIKIT_LEARN: [&str; 2] = ["numpy==1.26.4", "scikit-learn==1.5.2"];
+
 /// A program of a virtual environment: `python`, `pip` or `uv`.
 pub fn program(name: &str) -> PathBuf {
     let environment = shared("python-tools", UV, |folder| {
