@@ -208,7 +208,7 @@ impl Installation<'_> {
             return Ok(None);
         }
         if let Some(bytes) = self.earlier {
-            let lock = requirements_lock::read("of an earlier version", bytes)?;
+            let lock = requirements_lock::read("requirements.lock of an earlier version", bytes)?;
             if !lock.is_stale(&made_from, self.targets) {
                 self.note("the packages are those of an earlier version with the same requirements".to_owned());
                 return Ok(Some((lock, LockOrigin::Earlier, Vec::new())));

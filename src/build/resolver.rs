@@ -131,6 +131,9 @@ impl Failure for ResolveError {
             }
             ResolveError::NoWheel { .. } => NO_WHEEL_REMEDY.to_owned(),
             ResolveError::Unmet { .. } => "change the versions in requirements.txt so that they can be installed together".to_owned(),
+            ResolveError::Failed { said, .. } if said.contains("unexpected argument") || said.contains("no such option") => {
+                "update it, or switch it off (HS_UV=off, HS_PIP=off) so that the other one is asked".to_owned()
+            }
             ResolveError::Failed { .. } | ResolveError::Patience(_) => {
                 "look at where packages come from (pip.conf, uv.toml, PIP_INDEX_URL, UV_DEFAULT_INDEX), or name a folder of wheels with `--wheels`".to_owned()
             }
@@ -218,7 +221,12 @@ impl Resolvers {
             command.args(["--platform", &platform]);
         }
         // Where a user installs by himself is nothing to a question, and some of these settings exclude one another.
-        command.env("PIP_USER", "0").env_remove("PIP_TARGET").env_remove("PIP_PREFIX").env_remove("PIP_ROOT");
+        command
+            .env("PIP_USER", "0")
+            .env("PIP_REQUIRE_VIRTUALENV", "0")
+            .env_remove("PIP_TARGET")
+            .env_remove("PIP_PREFIX")
+            .env_remove("PIP_ROOT");
         // pip wants a folder for a machine that is not its own; nothing is put there.
         command.arg("--target").arg(question.scratch.join("never-made"));
         if !question.dependencies {

@@ -10,6 +10,7 @@ use reqwest::header::RANGE;
 use serde_json::{Value, json};
 
 use crate::service::{archive, payload};
+use crate::support::bases::{self, Base, Packed};
 use crate::support::hs::{Home, Serve, tool};
 use crate::support::images::{self, Copied, Listing};
 use crate::support::models;
@@ -194,6 +195,38 @@ fn a_second_build_asks_no_index_and_needs_no_resolver() {
     drop(index);
     fs::remove_dir_all(home.path().join(".cache/lamina/layers")).unwrap();
     assert_eq!(home.json(words)["digest"], first["digest"], "sealed again from the cache, with nobody to ask");
+}
+
+#[test]
+fn a_base_of_two_platforms_gets_the_packages_of_each() {
+    let wheels = tempfile::tempdir().unwrap();
+    for folder in [packages::wheels(&SMALL, false), packages::wheels_of("aarch64", &["MarkupSafe==3.0.2"])] {
+        for wheel in fs::read_dir(folder).unwrap().map(Result::unwrap) {
+            fs::copy(wheel.path(), wheels.path().join(wheel.file_name())).unwrap();
+        }
+    }
+    let (mut locks, mut digests) = (BTreeSet::new(), BTreeSet::new());
+    for resolver in RESOLVERS {
+        let home = packages::user(resolver);
+        let (model, base) = (home.path().join("model"), home.path().join("base"));
+        packages::model(&model, "MarkupSafe\nsix\n");
+        bases::write_layout(&base, "serving-runtime-python:3.11", &["amd64", "arm64"].map(|machine| Base::new(machine, &[Packed::Plain])));
+        let (base, to) =
+            (format!("oci:{}:serving-runtime-python:3.11", base.display()), format!("oci:{}:m", home.path().join("layout").display()));
+        home.json(["base", "import", "--name", "serving-runtime-python:3.11", &base]);
+        let words = ["build", model.to_str().unwrap(), "--to", &to];
+        let built = home.json([&words[..], &["--wheels", wheels.path().to_str().unwrap()]].concat());
+        let layers: Vec<&Value> =
+            built["images"].as_array().unwrap().iter().flat_map(|image| image["layers"].as_array().unwrap()).collect();
+        let packages: BTreeSet<&str> =
+            layers.iter().filter(|layer| layer["purpose"] == "requirements").map(|layer| layer["digest"].as_str().unwrap()).collect();
+        assert_eq!((built["images"].as_array().unwrap().len(), packages.len()), (2, 2), "{built:#}");
+        let again = home.json([&words[..], &["--wheels", wheels.path().to_str().unwrap()]].concat());
+        assert_eq!((&again["digest"], &again["requirements"]["origin"]), (&built["digest"], &json!("folder")));
+        locks.insert(fs::read_to_string(model.join("requirements.lock")).unwrap());
+        digests.insert(built["digest"].as_str().unwrap().to_owned());
+    }
+    assert_eq!((locks.len(), digests.len()), (1, 1), "{locks:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

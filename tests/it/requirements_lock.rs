@@ -102,8 +102,8 @@ async fn a_newer_wheel_in_the_index_changes_nothing_between_two_uploads_and_a_co
     assert_eq!(packages::layer(&versions[2]["report"]), packages::layer(&versions[0]["report"]));
 }
 
-#[test]
-fn a_lock_that_somebody_else_wrote_wins_over_the_index() {
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lock_that_somebody_else_wrote_wins_over_the_index() {
     let index = Index::of(packages::wheels(&SMALL, false).as_path());
     index.add(&wheel(OLD));
     let home = packages::user_of("uv", &index);
@@ -115,6 +115,14 @@ fn a_lock_that_somebody_else_wrote_wins_over_the_index() {
     let built = build(&home, &model);
     assert_eq!((&built["requirements"]["origin"], &built["requirements"]["packages"]), (&json!("folder"), &json!(["tabulate 0.8.10"])));
     assert_eq!(fs::read_to_string(model.join("requirements.lock")).unwrap(), lock, "it is not ours to write");
+    // It goes with an upload, and with the version to the one after it.
+    let service = Serve::start(&home, &[]);
+    for at in 0..2 {
+        assert_eq!(home.json(["upload", model.to_str().unwrap(), "--server", &service.url()])["status"], "Finished");
+        let versions = ended(&service.url(), "m").await;
+        assert_eq!(packages::layer(&versions[at]["report"]), packages::layer(&built));
+        let _ = fs::remove_file(model.join("requirements.lock"));
+    }
 }
 
 #[test]

@@ -69,6 +69,16 @@ pub fn wheels(requirements: &[&str], dependencies: bool) -> PathBuf {
     })
 }
 
+/// A folder with wheels for the same runtime on another machine, in Python's words for it.
+pub fn wheels_of(machine: &str, requirements: &[&str]) -> PathBuf {
+    let target = TARGET.map(|word| word.replace("x86_64", machine));
+    shared("wheels", &format!("{requirements:?} {target:?}"), |folder| {
+        let mut words = vec!["download", "--quiet", "--no-deps", "--dest", folder.to_str().unwrap()];
+        words.extend(target.iter().map(String::as_str).chain(requirements.iter().copied()));
+        tool(program("pip").to_str().unwrap(), &words);
+    })
+}
+
 /// A folder that is made once of what `made_of` says; it appears whole or not at all.
 fn shared(name: &str, made_of: &str, make: impl FnOnce(&Path)) -> PathBuf {
     let root = Path::new(env!("CARGO_TARGET_TMPDIR"));
