@@ -21,6 +21,10 @@ pub enum Said {
 
 /// The longest sentence.
 const SAID_CHARS_MAX: usize = 600;
+/// How uv begins where there is no answer.
+const NO_SOLUTION: &str = "No solution found when resolving dependencies";
+/// How pip does.
+const NONE_FOUND: &str = "Could not find a version that satisfies the requirement ";
 
 /// Reads what was printed.
 pub fn read(printed: &str) -> Said {
@@ -29,11 +33,9 @@ pub fn read(printed: &str) -> Said {
         return without_wheel(explained).unwrap_or_else(|| Said::Unmet(sentence(explained)));
     }
     // What contradicts itself needs no explanation.
-    const NO_SOLUTION: &str = "No solution found when resolving dependencies";
     if let Some(at) = text.find(NO_SOLUTION) {
         return Said::Unmet(sentence(text[at + NO_SOLUTION.len()..].trim_start_matches([':', ' '])));
     }
-    const NONE_FOUND: &str = "Could not find a version that satisfies the requirement ";
     if let Some(at) = text.find(NONE_FOUND) {
         let rest = &text[at + NONE_FOUND.len()..];
         let (package, versions) = rest.split_once(" (from versions: ").unwrap_or((rest, ""));
