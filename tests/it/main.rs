@@ -29,6 +29,7 @@ mod garbage_service;
 mod gate;
 #[path = "../contract/golden_bytes.rs"]
 mod golden_bytes;
+mod guides;
 mod have_and_want;
 mod image;
 mod image_files;
@@ -76,6 +77,7 @@ mod support {
     pub mod fault_registry;
     pub mod fault_tokens;
     pub mod fault_uploads;
+    pub mod guide;
     pub mod hs;
     pub mod images;
     pub mod models;
