@@ -32,5 +32,6 @@ for round in 1 2 3 4 5; do
     "$pip" install -q --disable-pip-version-check --no-index --find-links "$work/wheels" --no-deps --require-hashes --no-compile --target "$work/lib" -r "$work/model/requirements.lock"
     end=$(now)
     rm -rf "$work/lib"
-    awk -v hs=$((middle - begin)) -v pip=$((end - middle)) -v n=$round 'BEGIN { printf "round %d: hs %.2f s, pip %.2f s, ratio %.2f\n", n, hs / 1e9, pip / 1e9, hs / pip }'
+    awk -v hs=$((middle - begin)) -v pip=$((end - middle)) -v n=$round 'BEGIN { printf "round %d: hs %.2f s, pip %.2f s, ratio %.2f\n", n, hs / 1e9, pip / 1e9, hs / pip }' | tee -a "$work/rounds"
 done
+awk '{ print $NF }' "$work/rounds" | sort -n | awk 'NR == 3 { print "median of the ratios: " $1 }'

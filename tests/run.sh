@@ -10,7 +10,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 stage=${1:-all}
 
-# Real parts, by what each is for: the compiler's C (zstd, ring, SQLite) · registries and image tools · the base's recipe · the base's own tests ·
+# Real parts, by what each is for: the compiler's C (zstd, ring, SQLite) · registries and image tools · the base's recipe · the base's own tests, and
+# the environment of uv and pip ·
 # contracts' judge · a browser · the clock with a memory, and the witness of opened files.
 packages=(
     build-essential

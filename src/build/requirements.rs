@@ -208,7 +208,7 @@ impl Installation<'_> {
             return Ok(None);
         }
         if let Some(bytes) = self.earlier {
-            let lock = requirements_lock::read("of an earlier version", bytes)?;
+            let lock = requirements_lock::read("requirements.lock of an earlier version", bytes)?;
             if !lock.is_stale(&made_from, self.targets) {
                 self.note("the packages are those of an earlier version with the same requirements".to_owned());
                 return Ok(Some((lock, LockOrigin::Earlier, Vec::new())));
@@ -245,7 +245,7 @@ impl Installation<'_> {
             .map(|package| (package.project.clone(), package.version.clone()))
             .collect();
         if !unknown.is_empty() {
-            let pins: String = unknown.iter().map(|(project, version)| format!("{project}=={version}\n")).collect();
+            let pins = pinned(unknown.iter().map(|(project, version)| (project, version)));
             let answer = self.ask(&pins, target, false).await?;
             folders.extend(answer.folders);
             for found in &answer.lock.packages {
@@ -324,7 +324,7 @@ impl Installation<'_> {
         let mut addresses: BTreeMap<Digest, String> = missing.iter().filter_map(|wheel| Some((wheel.digest, wheel.url.clone()?))).collect();
         let without: Vec<&&ChosenWheel> = missing.iter().filter(|wheel| wheel.url.is_none()).collect();
         let Some(first) = without.first() else { return Ok(addresses) };
-        let pins: String = without.iter().map(|wheel| format!("{}=={}\n", wheel.project, wheel.version)).collect();
+        let pins = pinned(without.iter().map(|wheel| (&wheel.project, &wheel.version)));
         let answer = match self.ask(&pins, target, false).await {
             // Without a resolver, or where it knows no such version, the lock names what cannot be had.
             Err(ResolveError::NoResolver | ResolveError::NoWheel { .. } | ResolveError::Unmet { .. }) => return Err(self.nowhere(first)),
@@ -364,6 +364,11 @@ impl Installation<'_> {
     fn note(&self, text: String) {
         (self.listener)(Event::Note(text));
     }
+}
+
+/// One version of each project, a line each.
+fn pinned<'a>(packages: impl Iterator<Item = (&'a String, &'a String)>) -> String {
+    packages.fold(String::new(), |pins, (project, version)| pins + project + "==" + version + "\n")
 }
 
 /// What a resolver knows of the wheels of a version: the names and addresses of the hashes that are locked, or all of them where none is.

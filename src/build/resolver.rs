@@ -131,6 +131,9 @@ impl Failure for ResolveError {
             }
             ResolveError::NoWheel { .. } => NO_WHEEL_REMEDY.to_owned(),
             ResolveError::Unmet { .. } => "change the versions in requirements.txt so that they can be installed together".to_owned(),
+            ResolveError::Failed { said, .. } if said.contains("unexpected argument") || said.contains("no such option") => {
+                "update it, or switch it off (HS_UV=off, HS_PIP=off) so that the other one is asked".to_owned()
+            }
             ResolveError::Failed { .. } | ResolveError::Patience(_) => {
                 "look at where packages come from (pip.conf, uv.toml, PIP_INDEX_URL, UV_DEFAULT_INDEX), or name a folder of wheels with `--wheels`".to_owned()
             }
@@ -180,11 +183,18 @@ impl Resolvers {
         let mut command = Command::new(uv);
         command.args(["pip", "compile", "--quiet", "--no-progress", "--no-header", "--format", "pylock.toml", "--generate-hashes"]);
         command.args(["--only-binary", ":all:", "--python-version", &question.target.python.to_string(), "--python-platform", platform]);
+        // uv looks for settings and for an environment, whose Python it runs, in the folder that it is in and in all above, and a folder for temporary files
+        // lies below one that anybody may write to: our own settings, which are none, end the one search, and the system's Python is the other's end.
+        command.arg("--system");
+        let settings = question.scratch.join("uv.toml");
+        tokio::fs::write(&settings, "").await.map_err(|source| ResolveError::Run { program: "uv".to_owned(), source })?;
         if !question.dependencies {
             command.arg("--no-deps");
         }
         self.add_places(&mut command, only_folders);
-        command.args(self.index.options_for_uv()).envs(self.index.variables_for_uv());
+        // An option that is given twice is an error to uv.
+        let of_pip = self.index.options_for_uv().into_iter().filter(|option| !only_folders || option != "--no-index");
+        command.args(of_pip).envs(self.index.variables_for_uv());
         let answer = run(command, "uv", question).await?;
         Ok(Answer { lock: requirements_lock::read("uv's answer", &answer)?, folders: folders_in(&answer), warnings: Vec::new() })
     }
@@ -210,6 +220,13 @@ impl Resolvers {
         for platform in target.platforms() {
             command.args(["--platform", &platform]);
         }
+        // Where a user installs by himself is nothing to a question, and some of these settings exclude one another.
+        command
+            .env("PIP_USER", "0")
+            .env("PIP_REQUIRE_VIRTUALENV", "0")
+            .env_remove("PIP_TARGET")
+            .env_remove("PIP_PREFIX")
+            .env_remove("PIP_ROOT");
         // pip wants a folder for a machine that is not its own; nothing is put there.
         command.arg("--target").arg(question.scratch.join("never-made"));
         if !question.dependencies {

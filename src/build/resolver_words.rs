@@ -21,18 +21,21 @@ pub enum Said {
 
 /// The longest sentence.
 const SAID_CHARS_MAX: usize = 600;
+/// How uv begins where there is no answer.
+const NO_SOLUTION: &str = "No solution found when resolving dependencies";
+/// How pip does.
+const NONE_FOUND: &str = "Could not find a version that satisfies the requirement ";
 
 /// Reads what was printed.
 pub fn read(printed: &str) -> Said {
     let text = plain(printed);
-    if let Some(said) = text.find("Because ").map(|at| sentence(&text[at..])) {
-        return match said.split_once(" has no ") {
-            Some((before, after)) if after.contains("wheel") => Said::NoWheel { package: last_package(before), said },
-            _ if said.contains("no wheels") || said.contains("usable wheel") => Said::NoWheel { package: last_package(&said), said },
-            _ => Said::Unmet(said),
-        };
+    if let Some(explained) = text.find("Because ").map(|at| &text[at..]) {
+        return without_wheel(explained).unwrap_or_else(|| Said::Unmet(sentence(explained)));
     }
-    const NONE_FOUND: &str = "Could not find a version that satisfies the requirement ";
+    // What contradicts itself needs no explanation.
+    if let Some(at) = text.find(NO_SOLUTION) {
+        return Said::Unmet(sentence(text[at + NO_SOLUTION.len()..].trim_start_matches([':', ' '])));
+    }
     if let Some(at) = text.find(NONE_FOUND) {
         let rest = &text[at + NONE_FOUND.len()..];
         let (package, versions) = rest.split_once(" (from versions: ").unwrap_or((rest, ""));
@@ -68,22 +71,28 @@ fn without_secrets(word: &str) -> String {
     }
 }
 
+/// uv's explanation that a package has no wheel; what follows from that is of no use to a reader, but for who depends on it.
+fn without_wheel(explained: &str) -> Option<Said> {
+    let said = explained.trim_start_matches("Because ").split(", we can conclude").next()?;
+    let ends = [" and you require ", " and only "];
+    let said = ends.iter().fold(said, |said, end| said.split(end).next().unwrap_or(said));
+    let (before, after) = said.split_once(" has no ").or_else(|| said.split_once(" have no "))?;
+    if !after.contains("wheel") {
+        return None;
+    }
+    let package = before.split(' ').next_back()?.trim_matches('`').to_owned();
+    let said = match after.strip_prefix("usable wheels") {
+        Some(rest) => format!("none of its files is one{rest}"),
+        None => said.to_owned(),
+    };
+    Some(Said::NoWheel { package, said: shortened(&said) })
+}
+
 /// uv's explanation without what follows it, and without its conclusion, which is always the same.
 fn sentence(text: &str) -> String {
     let text = text.split(" hint: ").next().unwrap_or(text);
     let text = text.split(", we can conclude that your requirements are unsatisfiable").next().unwrap_or(text);
-    let text = text.trim_start_matches("Because ").trim_end_matches('.');
-    shortened(text.split(" and you require ").next().filter(|before| before.contains("wheel")).unwrap_or(text))
-}
-
-fn last_package(text: &str) -> String {
-    let words: Vec<&str> = text.split_whitespace().collect();
-    words
-        .iter()
-        .rev()
-        .find(|word| word.chars().any(|letter| letter.is_ascii_alphanumeric()))
-        .map(|word| word.trim_matches('`').to_owned())
-        .unwrap_or_default()
+    shortened(text.trim_start_matches("Because ").trim_end_matches('.'))
 }
 
 fn shortened(text: &str) -> String {
@@ -107,8 +116,25 @@ mod tests {
             said: "tensorflow==1.15.0 has no wheels with a matching Python ABI tag (e.g., `cp311`)".to_owned(),
         };
         assert_eq!(read(printed), expected);
+        for (printed, package, said) in [
+            ("Because all versions of b have no usable wheels and you require b, we can conclude that …", "b", "none of its files is one"),
+            (
+                "Because all versions of b have no usable wheels and all versions of a depend on b, we can conclude that all versions of a cannot be used. And because you require a, we can conclude …",
+                "b",
+                "none of its files is one and all versions of a depend on b",
+            ),
+            (
+                "Because b==1.0 has no wheels with a matching Python ABI tag (e.g., `cp311`) and only b==1.0 is available, we can conclude …",
+                "b==1.0",
+                "b==1.0 has no wheels with a matching Python ABI tag (e.g., `cp311`)",
+            ),
+        ] {
+            assert_eq!(read(printed), Said::NoWheel { package: package.to_owned(), said: said.to_owned() });
+        }
         let old = "  × No solution found when resolving dependencies:\n  ╰─▶ Because only x==1\n      is available and you require x>2, we can conclude that your requirements are unsatisfiable.\n";
         assert_eq!(read(old), Said::Unmet("only x==1 is available and you require x>2".to_owned()));
+        let short = "error: No solution found when resolving dependencies\n  cause: you require x<1 and x>=1, which are incompatible\n";
+        assert_eq!(read(short), Said::Unmet("you require x<1 and x>=1, which are incompatible".to_owned()));
     }
 
     #[test]

@@ -162,6 +162,8 @@ pub fn given(path: &Path, arguments: &ModelArguments) -> Result<Given, OpenError
         contract,
         no_contract: arguments.no_contract,
         tags: arguments.tag.clone(),
+        // `serving.yaml` says it.
+        requirements: None,
     })
 }
 

@@ -104,7 +104,9 @@ impl SealCache {
                 PieceSource::Glue(at) => (u64::MAX, at),
                 PieceSource::File { file, offset_bytes } => (file as u64, offset_bytes),
             };
-            [piece.size_bytes, file, at].into_iter().for_each(|number| hasher.update(&number.to_le_bytes()));
+            for number in [piece.size_bytes, file, at] {
+                hasher.update(&number.to_le_bytes());
+            }
         }
         self.folder.join(hasher.finish().hex())
     }

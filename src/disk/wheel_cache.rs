@@ -169,7 +169,8 @@ impl WheelCache {
                 vec![of_digest.clone()]
             };
             for file in files {
-                let metadata = fs::metadata(&file)?;
+                // What was on its way a moment ago has its name by now.
+                let Ok(metadata) = fs::metadata(&file) else { continue };
                 if metadata.modified()? < before && fs::remove_file(&file).is_ok() {
                     removed += metadata.len();
                 }
@@ -255,7 +256,8 @@ mod tests {
         assert_eq!((found.digest, found.size_bytes), (digest, 7));
         assert_eq!(cache.names(&digest, "six", &listener).unwrap().unwrap().file_name, NAME);
         assert_eq!(WheelCache::remove_unused(&cache.folder, SystemTime::UNIX_EPOCH).unwrap(), 0);
-        let later = SystemTime::now() + std::time::Duration::from_hours(1);
+        let used = fs::metadata(cache.folder.join(digest.hex()).join(NAME)).unwrap().modified().unwrap();
+        let later = used + std::time::Duration::from_hours(1);
         assert_eq!(WheelCache::remove_unused(&cache.folder, later).unwrap(), 7);
         assert_eq!(fs::read_dir(&cache.folder).unwrap().count(), 0);
     }

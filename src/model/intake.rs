@@ -42,6 +42,8 @@ pub struct Given {
     pub no_contract: bool,
     /// The tags of the meta graph that a SavedModel's contract is read from.
     pub tags: Vec<String>,
+    /// The file of requirements that an install command names.
+    pub requirements: Option<TreePath>,
 }
 
 /// A model that can be built.
@@ -229,7 +231,7 @@ pub fn intake(tree: &Tree, given: &Given, open: Open<'_>) -> Result<Model, Intak
         warnings.extend(keras_without_code(&payload, said_type.or(detected.as_deref()), found));
     }
     let model_type = said_type.map(str::to_owned).or(detected);
-    let required = required(tree, &payload, &definition, open)?;
+    let required = required(tree, &payload, given.requirements.as_ref().or(definition.requirements.as_ref()), open)?;
     if let Some(required) = required.as_ref().filter(|_| is_python) {
         // What is refused is refused before anything is sent or numbered.
         requirements::read(&required.file, &required.bytes)?;
@@ -255,11 +257,11 @@ fn keras_without_code(payload: &Tree, model_type: Option<&str>, found: &FoundCon
 }
 
 /// The requirements among what is shipped, and their lock, which is not.
-fn required(tree: &Tree, payload: &Tree, definition: &Definition, open: Open<'_>) -> Result<Option<Required>, IntakeError> {
-    let file = definition.requirements.as_ref().map_or(requirements::FILE_NAME, TreePath::as_str);
+fn required(tree: &Tree, payload: &Tree, named: Option<&TreePath>, open: Open<'_>) -> Result<Option<Required>, IntakeError> {
+    let file = named.map_or(requirements::FILE_NAME, TreePath::as_str);
     let Some((size_bytes, content)) = payload.file(file) else {
         let missing = || IntakeError::MissingRequirements { file: file.to_owned() };
-        return if definition.requirements.is_some() { Err(missing()) } else { Ok(None) };
+        return if named.is_some() { Err(missing()) } else { Ok(None) };
     };
     let bytes = read_small(file, size_bytes, content, requirements::REQUIREMENTS_BYTES_MAX, open)?;
     let mut lock = None;

@@ -211,6 +211,9 @@ fn package_of(text: &str, known: &BTreeMap<Digest, LockedWheel>) -> Result<Locke
     Ok(LockedPackage { project, version: version.to_owned(), marker, wheels: wheels.into_iter().collect() })
 }
 
+/// Which targets want a package, and its wheels for them.
+type Wanted<'a> = (Vec<&'a Target>, BTreeSet<LockedWheel>);
+
 impl Lock {
     /// The lock as a file, in the form of `pip freeze` with hashes.
     pub fn to_text(&self) -> String {
@@ -261,7 +264,7 @@ impl Lock {
 
     /// Joins what was resolved for several machines.
     pub fn join(made_from: Digest, of_targets: &[(Target, Lock)]) -> Lock {
-        let mut packages: BTreeMap<(String, String), (Vec<&Target>, BTreeSet<LockedWheel>)> = BTreeMap::new();
+        let mut packages: BTreeMap<(String, String), Wanted<'_>> = BTreeMap::new();
         for (target, lock) in of_targets {
             for package in &lock.packages {
                 let (targets, wheels) = packages.entry((package.project.clone(), package.version.clone())).or_default();

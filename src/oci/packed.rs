@@ -208,10 +208,10 @@ mod tests {
 
     use super::*;
     use crate::oci::digest::Digest;
-    use crate::oci::layer::LocalFile;
+    use crate::oci::layer::{LocalFile, Stamp};
 
     fn archive(bytes: &[u8]) -> SplicedFile {
-        let local = LocalFile { path: "wheel".into(), stamp: Default::default(), digest: None };
+        let local = LocalFile { path: "wheel".into(), stamp: Stamp::default(), digest: None };
         SplicedFile { digest: Digest::of(bytes), size_bytes: bytes.len() as u64, local: Arc::new(local) }
     }
 

@@ -80,7 +80,7 @@ impl Splice {
                 PieceSource::File { file, offset_bytes } => (offset_bytes, files.get(file).map(|file| file.size_bytes)),
             };
             let end = begin.checked_add(size_bytes);
-            if !end.zip(room).is_some_and(|(end, room)| end <= room) {
+            if end.zip(room).is_none_or(|(end, room)| end > room) {
                 return Err(SpliceError::Outside(at));
             }
             pieces.push(Piece { offset_bytes, size_bytes, from });
@@ -124,9 +124,10 @@ impl Splice {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::oci::layer::Stamp;
 
     fn file(size_bytes: u64) -> SplicedFile {
-        let local = LocalFile { path: "wheel".into(), stamp: Default::default(), digest: None };
+        let local = LocalFile { path: "wheel".into(), stamp: Stamp::default(), digest: None };
         SplicedFile { digest: Digest::of(b"wheel"), size_bytes, local: Arc::new(local) }
     }
 

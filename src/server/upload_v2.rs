@@ -23,6 +23,7 @@ use crate::contract::contract::Contract;
 use crate::contract::gate::Gate;
 use crate::contract::wire::{self, CONTRACT_BYTES_MAX, Dialect};
 use crate::model::fit::{self, Policy};
+use crate::model::install_command;
 use crate::model::intake::Given;
 
 /// The short parts.
@@ -75,14 +76,14 @@ pub fn meant(form: &Form) -> Result<(Given, Accepted), RefusalV2> {
         Some(part) => serde_json::from_slice(&part.bytes).map_err(|source| RequestError::Json { what: "the part `metadata`", source })?,
         None => Said::default(),
     };
-    if said.install_command.as_ref().is_some_and(|command| !command.trim().is_empty()) {
-        return Err(RequestError::NotPossible {
+    let command = said.install_command.as_deref().filter(|command| !command.trim().is_empty());
+    let requirements = command.map(|command| {
+        install_command::requirements_of(command).ok_or(RequestError::NotPossible {
             what: "`installCommand`",
             reason: "images are put together without running anything in them",
-            remedy: "leave it out, and take a runtime that has what the command would install",
-        }
-        .into());
-    }
+            remedy: "list the packages in requirements.txt and write `pip install -r requirements.txt`, or take a runtime that has what the command would install",
+        })
+    });
     let contract = match form.part("contract") {
         Some(part) => Some((part.file_name.clone().unwrap_or_else(|| "contract.protobin".to_owned()), part.bytes.clone())),
         None => contract(&said)?,
@@ -98,6 +99,7 @@ pub fn meant(form: &Form) -> Result<(Given, Accepted), RefusalV2> {
         contract,
         no_contract: said.no_contract,
         tags: said.tags,
+        requirements: requirements.transpose()?,
         ..Given::default()
     };
     let gate: Gate = said.gate.as_deref().map(str::parse).transpose()?.unwrap_or_default();

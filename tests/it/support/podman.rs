@@ -78,6 +78,26 @@ impl Container<'_> {
         Container { podman, child }
     }
 
+    /// Starts an image with no network but its own loopback: it can be asked from within alone.
+    pub fn start_without_network<'a>(podman: &'a Podman, image: &str, options: &[&str]) -> Container<'a> {
+        let mut command = podman.command();
+        command.args(["run", "--name", "model", "--rm", "--tls-verify=false", "--network=none"]);
+        let child = command.args(LIMITS).args(options).arg(image).spawn().unwrap();
+        Container { podman, child }
+    }
+
+    /// Whether it has ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
+    /// Runs a command in it, which must succeed; what it printed.
+    pub fn ask(&self, words: &[&str]) -> String {
+        let output = self.podman.command().args(["exec", "model"]).args(words).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
     /// Runs a command in it; whether it succeeded.
     pub fn exec(&self, words: &[&str]) -> bool {
         self.podman.command().args(["exec", "model"]).args(words).status().unwrap().success()
