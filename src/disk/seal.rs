@@ -271,7 +271,8 @@ mod tests {
     #[test]
     fn a_layer_that_cannot_be_read_leaves_nothing() {
         let scratch = tempfile::tempdir().unwrap();
-        let gone = crate::oci::layer::LocalFile { path: scratch.path().join("gone"), stamp: Default::default(), digest: None };
+        let gone =
+            crate::oci::layer::LocalFile { path: scratch.path().join("gone"), stamp: crate::oci::layer::Stamp::default(), digest: None };
         let kind = EntryKind::File { size_bytes: 1, executable: false, content: Content::Local(Arc::new(gone)) };
         let recipe = Arc::new(Recipe::new(vec![Entry { path: TreePath::new("gone").unwrap(), kind }], 0).unwrap());
         let error = seal(recipe, Compression::Gzip, Purpose::Files, scratch.path(), &|_| {}).unwrap_err();

@@ -302,7 +302,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let cache = SealCache::new(folder.path().join("cache"));
         let files: Vec<PathBuf> = (0..8).map(|n| folder.path().join(format!("w{n}"))).collect();
-        files.iter().for_each(|file| fs::write(file, b"weights").unwrap());
+        for file in &files {
+            fs::write(file, b"weights").unwrap();
+        }
         settle(&files[7], folder.path());
         let remember = |file: &PathBuf| {
             let (recipe, layer) = layer_of(file);

@@ -71,6 +71,15 @@ mod tests {
 
     use super::*;
 
+    /// Gives so many pieces, and then an error.
+    struct Breaks(usize);
+    impl Read for Breaks {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            self.0 = self.0.checked_sub(1).ok_or_else(|| io::Error::other("torn"))?;
+            Ok(buffer.len())
+        }
+    }
+
     #[tokio::test]
     async fn all_bytes_in_order_and_an_error_at_its_place() {
         let bytes: Vec<u8> = (0..3_000_001u32).map(|n| n as u8).collect();
@@ -80,13 +89,6 @@ mod tests {
         assert_eq!(pieces.concat(), expected);
 
         // Pieces that somebody holds are not written to.
-        struct Breaks(usize);
-        impl Read for Breaks {
-            fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-                self.0 = self.0.checked_sub(1).ok_or_else(|| io::Error::other("torn"))?;
-                Ok(buffer.len())
-            }
-        }
         let mut stream = of_reader(|| Ok(Breaks(2)));
         assert!(stream.next().await.unwrap().is_ok());
         assert!(stream.next().await.unwrap().is_ok());

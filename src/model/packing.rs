@@ -164,7 +164,9 @@ mod tests {
     fn a_tenth_less_is_worth_it_and_files_count_by_their_sizes() {
         let of = |files: &[(u64, u64, u64)]| {
             let mut sample = Sample::default();
-            files.iter().for_each(|(size, read, packed)| sample.add(*size, *read, *packed));
+            for (size, read, packed) in files {
+                sample.add(*size, *read, *packed);
+            }
             sample
         };
         assert!(of(&[(1000, 100, 90)]).shrinks());

@@ -99,30 +99,29 @@ mod tests {
         Challenge::of(&headers)
     }
 
-    fn bearer(realm: &str, service: Option<&str>, scope: Option<&str>) -> Option<Challenge> {
-        Some(Challenge::Bearer { realm: realm.to_owned(), service: service.map(str::to_owned), scope: scope.map(str::to_owned) })
+    fn bearer(realm: &str, service: Option<&str>, scope: Option<&str>) -> Challenge {
+        Challenge::Bearer { realm: realm.to_owned(), service: service.map(str::to_owned), scope: scope.map(str::to_owned) }
     }
 
     #[test]
     fn challenges_of_every_form() {
         assert_eq!(
             of(&[r#"Bearer realm="https://auth.docker.io/token",service="registry.docker.io",scope="repository:a/b:pull,push""#]),
-            bearer("https://auth.docker.io/token", Some("registry.docker.io"), Some("repository:a/b:pull,push"))
+            Some(bearer("https://auth.docker.io/token", Some("registry.docker.io"), Some("repository:a/b:pull,push")))
         );
-        assert_eq!(of(&[r#"bearer  REALM = "https://x/" , service=plain"#]), bearer("https://x/", Some("plain"), None));
-        assert_eq!(of(&[r#"Basic realm="a, b", Bearer realm="https://x/\"q\"""#]), bearer("https://x/\"q\"", None, None));
-        assert_eq!(of(&["Basic", r#"Bearer realm="https://x/""#]), bearer("https://x/", None, None));
+        assert_eq!(of(&[r#"bearer  REALM = "https://x/" , service=plain"#]), Some(bearer("https://x/", Some("plain"), None)));
+        assert_eq!(of(&[r#"Basic realm="a, b", Bearer realm="https://x/\"q\"""#]), Some(bearer("https://x/\"q\"", None, None)));
+        assert_eq!(of(&["Basic", r#"Bearer realm="https://x/""#]), Some(bearer("https://x/", None, None)));
         assert_eq!(of(&[r#"Basic realm="Registry Realm""#]), Some(Challenge::Basic));
-        assert_eq!(of(&[r#"Negotiate abc==, Basic realm=x"#]), Some(Challenge::Basic));
+        assert_eq!(of(&["Negotiate abc==, Basic realm=x"]), Some(Challenge::Basic));
     }
 
     #[test]
     fn what_is_no_challenge_is_none() {
-        for text in ["", ",", "=", "Bearer", "Bearer service=x", r#"realm="https://x/""#, "Digest qop=auth", r#"Bearer realm"#, "= = ,= \""]
-        {
+        for text in ["", ",", "=", "Bearer", "Bearer service=x", r#"realm="https://x/""#, "Digest qop=auth", "Bearer realm", "= = ,= \""] {
             assert_eq!(of(&[text]), None, "{text}");
         }
-        assert_eq!(of(&[r#"Bearer realm="https://x/\"#]), bearer("https://x/", None, None));
+        assert_eq!(of(&[r#"Bearer realm="https://x/\"#]), Some(bearer("https://x/", None, None)));
         assert_eq!(of(&[]), None);
     }
 }

@@ -120,12 +120,12 @@ mod tests {
     fn each_is_told_once_and_there_are_not_too_many() {
         let warnings = Heard::default();
         let of = |texts: &[String]| {
-            HeaderMap::from_iter(texts.iter().map(|text| (WARNING, HeaderValue::from_str(&format!("299 - \"{text}\"")).unwrap())))
+            texts.iter().map(|text| (WARNING, HeaderValue::from_str(&format!("299 - \"{text}\"")).unwrap())).collect::<HeaderMap>()
         };
         let (one, two) = ("one".to_owned(), "two".to_owned());
-        warnings.hear("host", &of(&[one.clone()]));
+        warnings.hear("host", &of(std::slice::from_ref(&one)));
         // Further values of one name are what `append` makes.
-        let mut both = of(&[one.clone()]);
+        let mut both = of(std::slice::from_ref(&one));
         both.append(WARNING, HeaderValue::from_static("299 - \"two\""));
         warnings.hear("host", &both);
         assert!(warnings.take_of("other").is_empty());

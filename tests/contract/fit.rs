@@ -149,7 +149,7 @@ fn the_operators_of_real_onnx_models_are_held_against_the_runtime() {
     }
     assert!(newest > 15, "{newest}");
     assert!(domains.contains_key("ai.onnx.ml"), "{domains:?}");
-    let model = fs::read(&real("onnx", ".onnx").into_iter().find(|path| path.to_str().unwrap().contains("opset_13")).unwrap()).unwrap();
+    let model = fs::read(real("onnx", ".onnx").into_iter().find(|path| path.to_str().unwrap().contains("opset_13")).unwrap()).unwrap();
     let old = runtime("onnx_opset_max: 12, onnxruntime_version: '1.4.0'");
     let expected = "`m.onnx` needs operator set 13, and ONNX Runtime 1.4.0 (runtime `r:1`) has those up to 12";
     assert_eq!(said(&[("m.onnx", &model)], &old), [expected]);

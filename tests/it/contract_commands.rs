@@ -20,6 +20,14 @@ fn copy(home: &Home, from: &str, to: &str) -> PathBuf {
     folder
 }
 
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        write!(text, "{byte:02x}").unwrap();
+        text
+    })
+}
+
 fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
@@ -80,13 +88,13 @@ fn what_is_compiled_are_the_ancestors_bytes() {
     let compile = |words: &[&str]| {
         let ran = home.hs([&["contract", "compile", text(&file), "-o", text(&out)], words].concat());
         assert_eq!(ran.code, 0, "{ran:#?}");
-        fs::read(&out).unwrap().iter().map(|byte| format!("{byte:02x}")).collect::<String>()
+        hex(&fs::read(&out).unwrap())
     };
     for (name, source, sent) in GOLDEN {
         fs::write(&file, source).unwrap();
         // As the client sent it, and as the server wrote it into the image: with the model's name before it.
         assert_eq!(compile(&[]), sent, "{name}");
-        let named: String = name.bytes().map(|byte| format!("{byte:02x}")).collect();
+        let named = hex(name.as_bytes());
         assert_eq!(compile(&["--name", name]), format!("0a{:02x}{named}{sent}", name.len()), "{name}");
     }
 }
