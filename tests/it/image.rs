@@ -1,5 +1,6 @@
 //! An image for tests: a base with one gzip layer of its own and ours on top, one of them a recipe and one a gzip blob.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -48,5 +49,5 @@ pub fn single(layers: &[SealedLayer]) -> ImageSet {
 
 /// Two images that share their layers.
 pub fn double(layers: &[SealedLayer]) -> ImageSet {
-    index(vec![image(layers, "linux/amd64"), image(layers, "linux/arm64")], &Default::default())
+    index(vec![image(layers, "linux/amd64"), image(layers, "linux/arm64")], &BTreeMap::default())
 }

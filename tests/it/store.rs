@@ -13,7 +13,7 @@ use lamina::fault::{Failure, Fault};
 use lamina::model::tree::Tree;
 use lamina::oci::digest::Digest;
 use lamina::oci::image::{Compression, Purpose};
-use lamina::oci::layer::{Content, Entry, EntryKind, LocalFile, Recipe};
+use lamina::oci::layer::{Content, Entry, EntryKind, LocalFile, Recipe, Stamp};
 use lamina::oci::manifest::{Descriptor, Document};
 use lamina::oci::path::TreePath;
 
@@ -148,7 +148,7 @@ fn documents_are_canonical_and_files_nobody_hashed_are_refused() {
     let value: serde_json::Value = serde_json::from_str(&text).unwrap();
     assert_eq!(lamina::oci::json::canonical(&value), text.as_bytes());
     let mut tree = Tree::new();
-    let content = Content::Local(Arc::new(LocalFile { path: "/nowhere".into(), stamp: Default::default(), digest: None }));
+    let content = Content::Local(Arc::new(LocalFile { path: "/nowhere".into(), stamp: Stamp::default(), digest: None }));
     tree.insert(TreePath::new("f").unwrap(), EntryKind::File { size_bytes: 1, executable: false, content });
     assert!(matches!(store.adopt(&tree), Err(StoreError::Unhashed(_))));
     assert!(matches!(store.put_tree(&tree), Err(StoreError::Unhashed(_))));

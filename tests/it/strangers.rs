@@ -80,7 +80,7 @@ fn an_upload_without_an_image_is_no_success() {
         for stream in listener.incoming() {
             let mut stream = stream.unwrap();
             let mut read = Vec::new();
-            let mut piece = [0; 65536];
+            let mut piece = vec![0; 65536];
             // A question has no body, a form ends with its boundary.
             let is_whole = |read: &[u8]| {
                 let ends = |end: &[u8]| read.windows(4).any(|four| four == end);

@@ -109,7 +109,7 @@ pub async fn give(shared: &Shared, request: Request) -> Response {
     if server.first_scope_only {
         scopes.truncate(1);
     }
-    let life = server.life.unwrap_or(Duration::from_secs(300));
+    let life = server.life.unwrap_or(Duration::from_mins(5));
     kept.tokens_named += 1;
     let text = format!("token{}", kept.tokens_named);
     kept.tokens.push(Given { text: text.clone(), scopes, until: Instant::now() + life });

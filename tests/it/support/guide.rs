@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use super::hs::{Home, free_address, project};
 
 /// How long a program in another terminal may take to listen; only a bound, nothing is measured by it.
-const START: Duration = Duration::from_secs(60);
+const START: Duration = Duration::from_mins(1);
 
 /// A fenced block.
 #[derive(Debug)]
