@@ -54,7 +54,7 @@ impl WireTap {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let shared = Arc::new(Shared::default());
-        *shared.server.lock().unwrap() = server.to_owned();
+        server.clone_into(&mut shared.server.lock().unwrap());
         let known = shared.clone();
         let task = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
@@ -72,7 +72,7 @@ impl WireTap {
 
     /// Leads new connections to another server.
     pub fn point_to(&self, server: &str) {
-        *self.shared.server.lock().unwrap() = server.to_owned();
+        server.clone_into(&mut self.shared.server.lock().unwrap());
     }
 
     /// All requests so far.
