@@ -39,11 +39,14 @@ use lamina::model::fit_scan::Look;
 use lamina::model::foreign::recognise;
 use lamina::model::framework::ReadSeek;
 use lamina::model::pickle;
+use lamina::model::requirements_lock::Lock;
 use lamina::model::runtime::RuntimeList;
 use lamina::model::tree::Tree;
+use lamina::model::wheel_target::Target;
 use lamina::oci::layer::Content;
 use lamina::oci::layer::EntryKind;
 use lamina::oci::path::TreePath;
+use lamina::oci::platform::Platform;
 
 /// A target: it takes bytes, and panics where something is not true of them.
 #[allow(dead_code, reason = "as below")]
@@ -51,7 +54,7 @@ pub type Reader = fn(&[u8]);
 
 /// Every target, by the name of its corpus folder.
 #[allow(dead_code, reason = "each target names its own; the replay names all")]
-pub const READERS: [(&str, Reader); 15] = [
+pub const READERS: [(&str, Reader); 16] = [
     ("change", change),
     ("definition", definition),
     ("file_kind", file_kind),
@@ -62,6 +65,7 @@ pub const READERS: [(&str, Reader); 15] = [
     ("keras_json", keras_json),
     ("onnx", onnx),
     ("python_code", python_code),
+    ("requirements", requirements),
     ("saved_model", saved_model),
     ("saved_model_text", saved_model_text),
     ("spark", spark),
@@ -209,6 +213,36 @@ pub fn text(bytes: &[u8]) {
     match lamina::contract::text::parse(bytes, "contract.prototxt") {
         Ok(contract) => check_contract(&contract, Dialect::V1),
         Err(error) => check_error(&error),
+    }
+}
+
+/// `requirements.txt`, or a lock of it in either form, and the command that names it.
+pub fn requirements(bytes: &[u8]) {
+    match lamina::model::requirements::read("requirements.txt", bytes) {
+        Ok(read) => {
+            let text = lamina::model::requirements::to_text(&read);
+            let again = lamina::model::requirements::read("requirements.txt", text.as_bytes()).expect("what is given on is read again");
+            assert_eq!(read.iter().map(|one| &one.text).collect::<Vec<_>>(), again.iter().map(|one| &one.text).collect::<Vec<_>>());
+        }
+        Err(error) => check_error(&error),
+    }
+    match lamina::model::requirements_lock::read("requirements.lock", bytes) {
+        Ok(lock) => {
+            let again =
+                lamina::model::requirements_lock::read("requirements.lock", lock.to_text().as_bytes()).expect("what is kept is read again");
+            let pins =
+                |lock: &Lock| lock.packages.iter().map(|package| (package.project.clone(), package.version.clone())).collect::<Vec<_>>();
+            assert_eq!(pins(&lock), pins(&again));
+            let target = Target::new("3.11".parse().unwrap(), "glibc 2.36".parse().unwrap(), &Platform::new("linux", "amd64")).unwrap();
+            match lock.of_target(&target) {
+                Ok(packages) => packages.iter().for_each(|package| drop(package.choose(&target).map_err(|error| check_error(&error)))),
+                Err(error) => check_error(&error),
+            }
+        }
+        Err(error) => check_error(&error),
+    }
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        drop(lamina::model::install_command::requirements_of(text));
     }
 }
 

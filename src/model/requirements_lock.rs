@@ -196,7 +196,7 @@ fn package_of(text: &str, known: &BTreeMap<Digest, LockedWheel>) -> Result<Locke
     let name = name.split('[').next().unwrap_or(name).trim();
     let project = checked_name(name).ok_or_else(|| format!("`{}` does not begin with a package's name", shown()))?;
     let version = version.trim().trim_start_matches('=');
-    if version.is_empty() || version.contains([',', '*', ' ', '<', '>', '=']) {
+    if !is_version(version) {
         return Err(format!("`{}` does not say one version", shown()));
     }
     let words = hashes.replace("--hash ", "--hash=");
@@ -288,7 +288,9 @@ impl Lock {
 impl LockedWheel {
     /// A wheel at an address. Of one on this machine, or one that is signed for a while, only the name is kept: it says nothing to another machine or day.
     pub fn at(digest: Digest, address: &str) -> LockedWheel {
-        let lasts = ["https://", "http://"].iter().any(|scheme| address.starts_with(scheme)) && !address.contains('?');
+        let lasts = ["https://", "http://"].iter().any(|scheme| address.starts_with(scheme))
+            && !address.contains('?')
+            && !address.contains(|letter: char| letter.is_whitespace() || letter.is_control());
         LockedWheel { digest, file_name: last_of(address), url: lasts.then(|| without_secrets(address)) }
     }
 }
@@ -308,6 +310,11 @@ impl LockedPackage {
         let (wheel, name) = named[best].clone();
         Ok(ChosenWheel { project: self.project.clone(), version: self.version.clone(), name, digest: wheel.digest, url: wheel.url.clone() })
     }
+}
+
+/// Whether a text is one version; PEP 440 says more, and only the index that it came from has to know it.
+pub(super) fn is_version(text: &str) -> bool {
+    !text.is_empty() && text.chars().all(|letter| letter.is_ascii_alphanumeric() || matches!(letter, '.' | '+' | '!' | '-' | '_'))
 }
 
 pub(super) fn checked_name(name: &str) -> Option<String> {
