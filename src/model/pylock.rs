@@ -11,7 +11,7 @@ use std::fmt::Write as _;
 use serde::Deserialize;
 
 use super::python_package::WheelName;
-use super::requirements_lock::{Lock, LockError, LockedPackage, LockedWheel, checked_name, is_version};
+use super::requirements_lock::{Lock, LockError, LockedPackage, LockedWheel, checked_name, is_marker, is_version};
 
 /// How deep tables and lists may lie in each other; those of a lock are four.
 const DEPTH_MAX: usize = 16;
@@ -65,8 +65,8 @@ pub(super) fn read(file: &str, text: &str) -> Result<Lock, LockError> {
         if !is_version(&version) {
             return Err(refuse(format!("`{}` is not a version of `{project}`", version.escape_debug())));
         }
-        if package.marker.as_ref().is_some_and(|marker| marker.contains(char::is_control)) {
-            return Err(refuse(format!("the marker of `{project}` is not one line")));
+        if package.marker.as_ref().is_some_and(|marker| !is_marker(marker)) {
+            return Err(refuse(format!("what `{project}` has for a marker is none")));
         }
         Ok(LockedPackage { project, version, marker: package.marker, wheels })
     };

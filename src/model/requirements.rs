@@ -141,11 +141,11 @@ pub(super) fn logical_lines(text: &str) -> Vec<(usize, String)> {
         continued = goes_on;
     }
     for (_, line) in &mut lines {
+        *line = line.split_whitespace().collect::<Vec<_>>().join(" ");
         // A comment begins at a `#` after a blank: `pkg#egg` is none.
-        if let Some(at) = line.find(" #").or_else(|| line.find("\t#")) {
+        if let Some(at) = line.find(" #") {
             line.truncate(at);
         }
-        *line = line.split_whitespace().collect::<Vec<_>>().join(" ");
     }
     lines.retain(|(_, line)| !line.is_empty());
     lines

@@ -199,6 +199,9 @@ fn package_of(text: &str, known: &BTreeMap<Digest, LockedWheel>) -> Result<Locke
     if !is_version(version) {
         return Err(format!("`{}` does not say one version", shown()));
     }
+    if marker.as_ref().is_some_and(|marker| !is_marker(marker)) {
+        return Err(format!("what stands behind `{};` is not a marker", shown()));
+    }
     let words = hashes.replace("--hash ", "--hash=");
     let mut wheels = BTreeSet::new();
     for word in words.split_whitespace() {
@@ -310,6 +313,11 @@ impl LockedPackage {
         let (wheel, name) = named[best].clone();
         Ok(ChosenWheel { project: self.project.clone(), version: self.version.clone(), name, digest: wheel.digest, url: wheel.url.clone() })
     }
+}
+
+/// Whether a text can stand as a marker on a line of a lock; `marker.rs` says what it means.
+pub(super) fn is_marker(text: &str) -> bool {
+    !text.contains("--") && !text.contains(['#', '\\']) && !text.contains(char::is_control)
 }
 
 /// Whether a text is one version; PEP 440 says more, and only the index that it came from has to know it.
