@@ -80,7 +80,7 @@ impl Failure for UploadError {
         match self {
             UploadError::Read(error) => error.fault(),
             UploadError::Failed { stage, .. } if matches!(stage.as_str(), "base" | "send") => Fault::Remote,
-            UploadError::Failed { stage, .. } if matches!(stage.as_str(), "contract" | "plan" | "fit") => Fault::Invalid,
+            UploadError::Failed { stage, .. } if matches!(stage.as_str(), "contract" | "plan" | "fit" | "requirements") => Fault::Invalid,
             UploadError::Unfinished { .. } => Fault::Remote,
             UploadError::Failed { .. } | UploadError::Stopped(_) => Fault::Ours,
         }
