@@ -120,6 +120,7 @@ async fn show(
         let words = RunArguments {
             what: image,
             signature: None,
+            wheels: Vec::new(),
             print: false,
             podman: environment("HS_PODMAN").unwrap_or_else(|| "podman".to_owned()),
             podman_run: environment("HS_PODMAN_RUN").unwrap_or_default(),

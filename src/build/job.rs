@@ -149,6 +149,7 @@ impl Workshop {
             layout: Layout::Hydro,
             dialect: None,
             compression: self.compression,
+            compression_is_asked: false,
             epoch_s: self.epoch_s,
             scratch: staging.path().to_owned(),
             cache: Some(SealCache::new(self.store.root().join("layers"))),

@@ -60,6 +60,8 @@ pub struct Request {
     pub policy: Policy,
     /// How layers are compressed.
     pub compression: Choice,
+    /// Whether that was asked for this image, and is no setting for all: what the base's family has no word for is refused then.
+    pub compression_is_asked: bool,
     /// Where compressed layers are put; must outlive the copy.
     pub scratch: PathBuf,
     /// What earlier builds remember of their layers; `None`: everything is read.
@@ -209,6 +211,7 @@ pub async fn build(
     let bases = found.inspect_err(|_| warning.iter().for_each(|warning| listener(Event::Warning(warning.clone()))))?;
     warnings.extend(warning);
     warnings.extend(bases.notice.clone());
+    let compression = compression_on(&bases, request, &mut warnings)?;
     // What the base is, is certain now: before any layer is made, and before anything is sent.
     let findings = fit(model, request, &bases, None)?;
     if let Some(unseen) = fit_judge::unseen(&request.facts) {
@@ -226,12 +229,10 @@ pub async fn build(
     let contract = contract_in_image(model, request, &bases, &mut warnings)?;
     let contract_bytes = contract.as_ref().map(|contract| contract.bytes.as_slice());
     let ours = usize::from(installed.is_some());
-    let planned =
-        plan::plan(&model.payload, contract_bytes, request.layout, request.compression, bases.layers_max() + ours, request.epoch_s)?;
+    let planned = plan::plan(&model.payload, contract_bytes, request.layout, compression, bases.layers_max() + ours, request.epoch_s)?;
     let statement = statement(model, request, contract.as_ref())?;
     for base in &bases.bases {
         image::check_base(base, planned.len() + ours)?;
-        image::check_compression(base, request.compression.of_small().compressor())?;
     }
 
     stage(if to.is_some() { "Sealing and sending the layers" } else { "Sealing the layers" });
@@ -306,6 +307,21 @@ fn statement(model: &Model, request: &Request, contract: Option<&ContractInImage
         contract: contract.map(|contract| Digest::of(&contract.bytes)),
         created,
     })
+}
+
+/// How the layers are compressed on these bases: as was asked; a mere setting that their family has no word for gives way to gzip.
+fn compression_on(bases: &Bases, request: &Request, warnings: &mut Vec<String>) -> Result<Choice, ImageError> {
+    let choice = request.compression;
+    let checked = bases.bases.iter().try_for_each(|base| image::check_compression(base, choice.of_small().compressor()));
+    match checked {
+        Err(_) if !request.compression_is_asked => {
+            warnings.push(format!(
+                "the layers are compressed with gzip, not with {choice} as the settings say: the base is an image of Docker's family"
+            ));
+            Ok(Choice::Gzip)
+        }
+        other => other.map(|()| choice),
+    }
 }
 
 /// Installs what the model requires on every platform of the base: the installation, and the layer of each base in their order.

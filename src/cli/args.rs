@@ -265,6 +265,9 @@ pub struct RunArguments {
     /// The signature to ask; the first one by default.
     #[arg(long)]
     pub signature: Option<String>,
+    /// A folder of Python wheels that a folder's requirements are installed from, before any index; may be given more than once.
+    #[arg(long, env = "HS_WHEELS", value_name = "DIR", value_delimiter = ':')]
+    pub wheels: Vec<PathBuf>,
     /// Only print the command that starts it.
     #[arg(long)]
     pub print: bool,

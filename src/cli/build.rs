@@ -145,6 +145,7 @@ pub async fn build(
         layout,
         dialect,
         compression,
+        compression_is_asked: arguments.compression.is_some(),
         epoch_s: settings.epoch_s,
         scratch: scratch.path().to_owned(),
         cache: settings.layer_cache.clone().filter(|_| !arguments.no_cache),

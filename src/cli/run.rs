@@ -20,6 +20,7 @@ use crate::contract::contract::Contract;
 use crate::contract::sample;
 use crate::contract::tensor;
 use crate::fault::{Failure, Fault};
+use crate::model::packing::Choice;
 use crate::oci::location::Location;
 use crate::proto::hydrosphere::tensorflow::serving::{PredictRequest, PredictResponse};
 use crate::registry::copy::{self, Target};
@@ -147,7 +148,7 @@ async fn of_folder(
     let words = BuildArguments {
         folder: arguments.what.clone().into(),
         version: None,
-        wheels: Vec::new(),
+        wheels: arguments.wheels.clone(),
         no_requirements: false,
         platform: Vec::new(),
         to: Vec::new(),
@@ -155,7 +156,8 @@ async fn of_folder(
         dialect: None,
         against: None,
         gate: "breaking".to_owned(),
-        compression: None,
+        // podman unpacks it at once.
+        compression: Some(Choice::None.word().to_owned()),
         no_cache: false,
         dry_run: false,
         explain: false,

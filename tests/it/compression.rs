@@ -146,10 +146,22 @@ fn zstd_is_refused_where_it_has_no_name_and_nothing_is_sent() {
     bases::push_as(&base, &[Base::new("amd64", &[Packed::Gzip])], &["--format", "v2s2"]);
     let said = bench.refused(&["--runtime", &base, "--to", &bench.at("model:1")]);
     assert!(said.contains("Docker's family") && said.contains("--compression gzip"), "{said}");
+    // As a setting it is a wish.
+    let home = Home::new().with("HS_COMPRESSION", "zstd");
+    let model = bench.model();
+    let document = home.json(["build", model.to_str().unwrap(), "--runtime", &base, "--dry-run"]);
+    assert_eq!(ends(&document), ["gzip", "tar", "gzip"], "Docker's words");
+    assert!(
+        document["warnings"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|said| said.as_str().unwrap().starts_with("the layers are compressed with gzip"))
+    );
+
     let archive = bench.home.path().join("archive.tar");
     let said = bench.refused(&["--runtime", "scratch", "--to", &format!("docker-archive:{}", archive.display())]);
     assert!(said.contains("docker-archive:") && said.contains("oci-archive:") && !archive.exists(), "{said}");
-    let model = bench.model();
     let ran = bench.home.hs(["build", model.to_str().unwrap(), "--compression", "lzma"]);
     assert_eq!(ran.code, 2);
     assert!(ran.stderr.contains("`lzma` is no compression") && ran.stderr.contains("`zstd`"), "{ran:#?}");

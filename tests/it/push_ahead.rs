@@ -81,6 +81,7 @@ impl Bench {
             dialect: None,
             epoch_s: 0,
             compression: Choice::default(),
+            compression_is_asked: false,
             scratch: self.folder.path().to_owned(),
             cache,
             installer: None,
