@@ -106,9 +106,14 @@ fn compare_with_pip(requirements: &str, wheels: &Path) -> images::Unpacked {
 fn the_packages_are_those_that_pip_installs_and_their_scripts_run() {
     let wheels = packages::wheels(&SMALL, false);
     let root = compare_with_pip(REQUIREMENTS, &wheels);
-    let run = |script: &str, argument: &str| tool(root.join("model/lib/bin").join(script).to_str().unwrap(), &[argument]);
-    assert!(run("tabulate", "--help").contains("Pretty-print tabular data"));
-    assert!(run("jp.py", "--help").contains("expression"), "it imports the package from the folder above its own");
+    let lib = root.join("model/lib");
+    let run = |variable: &str, script: &str| tool("env", &[variable, lib.join("bin").join(script).to_str().unwrap(), "--help"]);
+    assert!(
+        run("PYTHONPATH=", "tabulate").contains("Pretty-print tabular data"),
+        "a console script finds the package above its own folder"
+    );
+    // A file that the wheel brings as a script is the wheel's own, and wants to be told.
+    assert!(run(&format!("PYTHONPATH={}", lib.display()), "jp.py").contains("expression"));
 }
 
 #[test]
