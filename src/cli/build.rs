@@ -149,7 +149,8 @@ pub async fn build(
         epoch_s: settings.epoch_s,
         scratch: scratch.path().to_owned(),
         cache: settings.layer_cache.clone().filter(|_| !arguments.no_cache),
-        installer: (!arguments.no_requirements)
+        // A client of its own, with the authorities of this machine: not for a model that needs none.
+        installer: (!arguments.no_requirements && model.required.is_some())
             .then(|| settings.packages.installer(&arguments.wheels, &settings.registries, true))
             .transpose()?,
         earlier_lock: None,
