@@ -20,7 +20,7 @@ use crate::fault::{Failure, Fault};
 use crate::model::contract_choice;
 use crate::model::plan::{self, Layout};
 use crate::oci::config::ImageConfig;
-use crate::oci::image::{IMAGE_LABEL, Image, Purpose};
+use crate::oci::image::{IMAGE_LABEL, Image, ImageLayer, Purpose};
 
 /// Why an image gives no model.
 #[derive(Debug, thiserror::Error)]
@@ -93,7 +93,7 @@ pub async fn run(arguments: &PullArguments, settings: &Settings, voice: &Voice) 
     let staging = tempfile::Builder::new().prefix(".hs-pull-").tempdir_in(beside).map_err(write)?;
     let mut files = 0;
     let mut bytes = 0;
-    for layer in image.layers.iter().filter(|layer| layer.purpose != Purpose::Base) {
+    for layer in of_model(image) {
         let blob = opened.source.blob(&layer.descriptor).await?;
         let mut reader = SyncIoBridge::new(StreamReader::new(blob));
         let (layer, folder) = (layer.clone(), staging.path().to_owned());
@@ -116,10 +116,7 @@ fn choose<'a>(opened: &'a Opened, image: &str) -> Result<&'a Image, PullError> {
         [one] => Ok(one),
         // Platforms share the model's layers; where they do, any serves.
         several => {
-            let model = |image: &Image| {
-                let layers = image.layers.iter().filter(|layer| layer.purpose != Purpose::Base);
-                layers.map(|layer| layer.descriptor.digest).collect::<Vec<_>>()
-            };
+            let model = |image: &Image| of_model(image).map(|layer| layer.descriptor.digest).collect::<Vec<_>>();
             if several.iter().all(|other| model(other) == model(&several[0])) {
                 return Ok(&several[0]);
             }
@@ -127,6 +124,11 @@ fn choose<'a>(opened: &'a Opened, image: &str) -> Result<&'a Image, PullError> {
             Err(PullError::SeveralPlatforms { image: image.to_owned(), platforms })
         }
     }
+}
+
+/// The layers that the model's folder comes back from; the packages that were installed for it are not of it.
+fn of_model(image: &Image) -> impl Iterator<Item = &ImageLayer> {
+    image.layers.iter().filter(|layer| matches!(layer.purpose, Purpose::Contract | Purpose::Files))
 }
 
 fn layout(image: &Image) -> Option<Layout> {

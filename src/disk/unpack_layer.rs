@@ -9,7 +9,7 @@ use std::io::{self, BufReader, Read, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use flate2::bufread::GzDecoder;
+use flate2::bufread::MultiGzDecoder;
 
 use crate::fault::{Failure, Fault};
 use crate::oci::digest::{Digest, Hasher};
@@ -109,8 +109,9 @@ pub fn unpack(blob: &mut dyn Read, layer: &ImageLayer, folder: &Path, bytes_max:
     let read_error = |source| UnpackError::Read { digest, source };
     let tar: Box<dyn Read + '_> = match layer.descriptor.media_type.as_str() {
         media::OCI_LAYER | media::DOCKER_LAYER => Box::new(blob),
-        media::OCI_LAYER_GZIP | media::DOCKER_LAYER_GZIP => Box::new(GzDecoder::new(BufReader::new(blob))),
-        // Ours are never zstd, but whoever copied the image may have packed it anew; the diff ID still tells.
+        // A gzip file may have many members (RFC 1952, 2.2): a layer of packages has, and so have those of other builders.
+        media::OCI_LAYER_GZIP | media::DOCKER_LAYER_GZIP => Box::new(MultiGzDecoder::new(BufReader::new(blob))),
+        // Whoever copied the image may have packed it anew; the diff ID still tells.
         media::OCI_LAYER_ZSTD => Box::new(zstd::stream::read::Decoder::new(blob).map_err(read_error)?),
         other => return Err(UnpackError::Type { digest, media_type: other.to_owned() }),
     };

@@ -117,6 +117,25 @@ fn the_packages_are_those_that_pip_installs_and_their_scripts_run() {
 }
 
 #[test]
+fn a_pull_gives_the_model_back_without_its_packages() {
+    let (home, wheels) = (packages::user("uv"), packages::wheels(&SMALL, false));
+    let model = home.path().join("model");
+    packages::model(&model, REQUIREMENTS);
+    let (_, image) = build(&home, &model, &wheels);
+    let back = home.path().join("back");
+    home.json(["pull", &image, back.to_str().unwrap()]);
+    let names = |folder: &Path| images::listing(folder).into_keys().collect::<BTreeSet<_>>();
+    let mut expected = names(&model);
+    assert!(expected.remove("requirements.lock"), "it is not shipped");
+    // What says the contract is put beside it, where no file of the model does.
+    expected.insert("contract.protobin".to_owned());
+    assert_eq!(names(&back), expected);
+    for path in ["requirements.txt", "src/func_main.py"] {
+        assert_eq!(fs::read(back.join(path)).unwrap(), fs::read(model.join(path)).unwrap(), "{path}");
+    }
+}
+
+#[test]
 fn slow_numpy_and_scikit_learn_are_those_that_pip_installs() {
     let wheels = packages::wheels(&packages::SCIKIT_LEARN, true);
     let root = compare_with_pip("numpy\nscikit-learn==1.5.2\n", &wheels);
