@@ -163,6 +163,9 @@ pub mod contract {
     /// The config out of an .h5 file.
     pub mod keras_hdf5;
 
+    /// A file of which only so much is read.
+    pub mod rationed;
+
     /// The config out of a .keras archive.
     pub mod keras_source;
 
@@ -406,6 +409,9 @@ pub mod disk {
 
     /// A splice's bytes, or any range of them.
     pub mod splice_reader;
+
+    /// A folder of what is remembered.
+    pub mod cache_folder;
 
     /// What sealing gave, remembered.
     pub mod seal_cache;

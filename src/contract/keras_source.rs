@@ -6,7 +6,7 @@
 //! What must stay true: an archive of any size and any content costs its directory and these two members.
 
 use std::cell::Cell;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, Read, Seek};
 use std::rc::Rc;
 
 use serde_json::Value;
@@ -14,6 +14,7 @@ use zip::ZipArchive;
 use zip::result::ZipError;
 
 use super::keras::{CONFIG_BYTES_MAX, KerasError};
+use super::rationed::Rationed;
 
 /// The parts of a saved model that say what it promises.
 pub(super) struct Saved {
@@ -32,7 +33,7 @@ const METADATA_BYTES_MAX: usize = 64 << 10;
 /// The config and the version in the `.keras` archive that `source` holds.
 pub(super) fn read_archive<R: Read + Seek>(source: R) -> Result<Saved, KerasError> {
     let left_bytes = Rc::new(Cell::new(DIRECTORY_BYTES_MAX));
-    let mut archive = match ZipArchive::new(Counted { source, left_bytes: left_bytes.clone() }) {
+    let mut archive = match ZipArchive::new(Rationed::new(source, left_bytes.clone())) {
         Ok(archive) => archive,
         Err(_) if left_bytes.get() == 0 => return Err(KerasError::TooMuchToRead),
         Err(ZipError::Io(source)) if source.kind() != io::ErrorKind::UnexpectedEof && source.kind() != io::ErrorKind::InvalidData => {
@@ -99,25 +100,4 @@ fn without_python_numbers(text: &[u8]) -> Vec<u8> {
 /// The value of a config's text.
 pub(super) fn parse(text: &[u8]) -> Result<Value, serde_json::Error> {
     serde_json::from_slice(text).or_else(|_| serde_json::from_slice(&without_python_numbers(text)))
-}
-
-/// A source that ends when what may be read of it has been read.
-struct Counted<R> {
-    source: R,
-    left_bytes: Rc<Cell<u64>>,
-}
-
-impl<R: Read> Read for Counted<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let length = buffer.len().min(usize::try_from(self.left_bytes.get()).unwrap_or(usize::MAX));
-        let count = self.source.read(&mut buffer[..length])?;
-        self.left_bytes.set(self.left_bytes.get().saturating_sub(count as u64));
-        Ok(count)
-    }
-}
-
-impl<R: Seek> Seek for Counted<R> {
-    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        self.source.seek(to)
-    }
 }

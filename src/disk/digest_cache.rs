@@ -15,11 +15,9 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::UNIX_EPOCH;
 
-use super::atomic;
+use super::cache_folder::Draft;
 use super::render::{READ_BYTES, RenderError, Renderer};
-use super::seal_cache::{SETTLED_NS, prune};
 use crate::model::tree::Tree;
 use crate::oci::digest::{Digest, Hasher};
 use crate::oci::layer::{Content, EntryKind, LocalFile, Stamp};
@@ -66,23 +64,17 @@ impl DigestCache {
 
     /// Remembers the digests of a tree's files, and nothing else.
     fn store(&self, root: &Path, tree: &Tree) -> io::Result<()> {
-        fs::create_dir_all(&self.folder)?;
-        prune(&self.folder, FOLDERS_MAX)?;
-        // Not flushed to the disk: what a crash loses is hashed again.
-        let file = atomic::temporary(&self.folder)?;
-        let since = file.as_file().metadata()?.modified()?.duration_since(UNIX_EPOCH);
-        let now_ns = since.map_or(0, |since| since.as_nanos() as i128);
-        let mut lines = BufWriter::new(file.as_file());
+        let draft = Draft::begin(&self.folder, FOLDERS_MAX)?;
+        let mut lines = BufWriter::new(draft.file());
         for (_, file, size_bytes) in local_files(tree) {
-            let settled = file.stamp.changed_ns.max(file.stamp.modified_ns) + SETTLED_NS <= now_ns;
+            let settled = draft.is_settled(file.stamp.changed_ns.max(file.stamp.modified_ns));
             if let Some(digest) = file.digest.filter(|_| settled) {
                 lines.write_all(line(&identity(file, size_bytes), &digest).as_bytes())?;
             }
         }
         lines.flush()?;
         drop(lines);
-        file.persist(self.path(root)).map_err(|error| error.error)?;
-        Ok(())
+        draft.keep(&self.path(root))
     }
 }
 

@@ -11,12 +11,10 @@ use std::fs::{self, File};
 use std::io::{self, BufRead as _, BufReader, BufWriter, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
-use std::time::UNIX_EPOCH;
 
 use serde::{Deserialize, Serialize};
 
-use super::atomic;
-use super::seal_cache::{SETTLED_NS, prune};
+use super::cache_folder::Draft;
 use crate::model::fit_scan::{self, Facts, FileFacts, Look};
 use crate::model::framework::Open;
 use crate::model::python_standard::Version;
@@ -75,23 +73,18 @@ impl FitCache {
 
     /// Remembers what was looked at, and nothing else.
     fn store(&self, path: &Path, seen: &[(Look<'_>, FileFacts)]) -> io::Result<()> {
-        fs::create_dir_all(&self.folder)?;
-        prune(&self.folder, FOLDERS_MAX)?;
-        let file = atomic::temporary(&self.folder)?;
-        let since = file.as_file().metadata()?.modified()?.duration_since(UNIX_EPOCH);
-        let now_ns = since.map_or(0, |since| since.as_nanos() as i128);
-        let mut lines = BufWriter::new(file.as_file());
+        let draft = Draft::begin(&self.folder, FOLDERS_MAX)?;
+        let mut lines = BufWriter::new(draft.file());
         for (look, facts) in seen {
             let Some(identity) = identity(look) else { continue };
-            if identity.3.max(identity.4) + SETTLED_NS <= now_ns {
+            if draft.is_settled(identity.3.max(identity.4)) {
                 serde_json::to_writer(&mut lines, &Line { path: look.path.to_string(), identity, facts: facts.clone() })?;
                 lines.write_all(b"\n")?;
             }
         }
         lines.flush()?;
         drop(lines);
-        file.persist(path).map_err(|error| error.error)?;
-        Ok(())
+        draft.keep(path)
     }
 }
 

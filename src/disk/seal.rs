@@ -6,14 +6,14 @@
 //!
 //! What must stay true: the bytes of a blob are a function of the recipe alone.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::atomic;
 use super::pack::{Effort, Packer, WRITE_BYTES};
 use super::render::{READ_BYTES, RenderError, Renderer};
-use super::root_tar;
+use super::{root_tar, stream};
 use crate::fault::{Failure, Fault};
 use crate::oci::digest::{Digest, Hasher};
 use crate::oci::image::{Compression, LayerSource, Purpose, SealedLayer};
@@ -132,15 +132,7 @@ pub fn seal_tar(tar: &Path, purpose: Purpose, scratch: &Path, progress: &dyn Fn(
     let failed = |source| SealError::Tar { tar: tar.to_owned(), source };
     let mut reader = root_tar::open(tar).map_err(failed)?;
     let mut next = |buffer: &mut [u8]| {
-        let mut filled = 0;
-        while filled < buffer.len() {
-            match reader.read(&mut buffer[filled..]) {
-                Ok(0) => break,
-                Ok(length) => filled += length,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(failed(error)),
-            }
-        }
+        let filled = stream::fill(&mut reader, buffer).map_err(failed)?;
         progress(filled as u64);
         Ok(filled)
     };
@@ -193,17 +185,7 @@ pub fn remake(digest: Digest, recipe: &Arc<Recipe>, compression: Compression, sc
 
 /// Fills `buffer` as far as there are bytes.
 fn fill(tar: &mut Renderer, buffer: &mut [u8]) -> Result<usize, RenderError> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match tar.read(&mut buffer[filled..]) {
-            Ok(0) => break,
-            Ok(length) => filled += length,
-            Err(error) => {
-                return Err(error.downcast::<RenderError>().expect("a renderer fails with nothing else"));
-            }
-        }
-    }
-    Ok(filled)
+    stream::fill(tar, buffer).map_err(|error| error.downcast::<RenderError>().expect("a renderer fails with nothing else"))
 }
 
 /// Passes bytes on and hashes them.
@@ -227,6 +209,8 @@ impl<W: Write> Write for Hashing<W> {
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
+
+    use std::io::Read as _;
 
     use super::*;
     use crate::oci::layer::{Content, Entry, EntryKind};

@@ -4,25 +4,20 @@
 //! compressed, and of each file its digest where it is known, else its identity (device, inode, size, modification and status change time). It holds the
 //! digests, the size, and what a sample said. It is no store: a compressed blob is made again when somebody needs its bytes (`seal::remake`).
 //!
-//! What must stay true: an entry is written only when the youngest file had been left alone for [`SETTLED_NS`] when its hashing was over, by the clock of the
-//! file system itself. A later change then has another time stamp, even where the system's clock is coarse (git calls the case "racily clean"). An entry
-//! that cannot be read is no entry, and a cache that cannot be written is no failure.
+//! What must stay true: an entry is written only when the youngest file had been left alone when its hashing was over (`cache_folder.rs`). An entry that cannot
+//! be read is no entry, and a cache that cannot be written is no failure.
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::time::UNIX_EPOCH;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::atomic;
+use super::cache_folder::Draft;
 use crate::model::packing::{Packing, Sample};
 use crate::oci::digest::{Digest, Hasher};
 use crate::oci::image::{Compression, SealedLayer};
 use crate::oci::layer::{Content, EntryKind, Recipe, Stamp};
 use crate::oci::splice::{PieceSource, Splice};
-
-/// How long a file must have been left alone before its digest is remembered.
-pub(super) const SETTLED_NS: i128 = 2_000_000_000;
 
 /// The most entries; past it the oldest half goes. Each is one block of a disk.
 const ENTRIES_MAX: usize = 10_000;
@@ -82,12 +77,9 @@ impl SealCache {
         let SealedLayer { digest, size_bytes, diff_id, compression, .. } = *layer;
         let remembered = Remembered { digest, size_bytes, diff_id, compression, sample: None };
         let write = || -> std::io::Result<()> {
-            fs::create_dir_all(&self.folder)?;
-            prune(&self.folder, ENTRIES_MAX)?;
-            let file = atomic::temporary(&self.folder)?;
-            serde_json::to_writer(file.as_file(), &remembered)?;
-            file.persist(self.splice_path(splice)).map_err(|error| error.error)?;
-            Ok(())
+            let draft = Draft::begin(&self.folder, ENTRIES_MAX)?;
+            serde_json::to_writer(draft.file(), &remembered)?;
+            draft.keep(&self.splice_path(splice))
         };
         drop(write());
     }
@@ -120,45 +112,18 @@ impl SealCache {
 
     fn try_remember(&self, recipe: &Recipe, packing: Packing, remembered: &Remembered) -> std::io::Result<bool> {
         let Some(path) = self.path(recipe, packing) else { return Ok(false) };
-        fs::create_dir_all(&self.folder)?;
-        prune(&self.folder, ENTRIES_MAX)?;
-        // Not flushed to the disk: what a crash loses is hashed again.
-        let file = atomic::temporary(&self.folder)?;
-        serde_json::to_writer(file.as_file(), remembered)?;
-        let written = file.as_file().metadata()?.modified()?.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as i128);
-        if youngest_ns(recipe).is_some_and(|youngest_ns| youngest_ns + SETTLED_NS > written) {
+        let draft = Draft::begin(&self.folder, ENTRIES_MAX)?;
+        if youngest_ns(recipe).is_some_and(|youngest_ns| !draft.is_settled(youngest_ns)) {
             return Ok(false);
         }
-        file.persist(path).map_err(|error| error.error)?;
+        serde_json::to_writer(draft.file(), remembered)?;
+        draft.keep(&path)?;
         Ok(true)
     }
 
     fn path(&self, recipe: &Recipe, packing: Packing) -> Option<PathBuf> {
         Some(self.folder.join(key(recipe, packing)?.hex()))
     }
-}
-
-/// Makes room in the folder of a cache; the entries that were written first go first.
-pub fn prune(folder: &Path, entries_max: usize) -> std::io::Result<()> {
-    let mut entries: Vec<(std::time::SystemTime, PathBuf)> = Vec::new();
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        // Another thread's temporary file gets its name, or another process prunes, between the listing and the look.
-        let Ok(written) = entry.metadata().and_then(|metadata| metadata.modified()) else { continue };
-        entries.push((written, entry.path()));
-    }
-    if entries.len() >= entries_max {
-        entries.sort();
-        for (_, path) in &entries[..entries.len() / 2] {
-            remove_quietly(path);
-        }
-    }
-    Ok(())
-}
-
-/// Somebody else's pruning may have been there first.
-fn remove_quietly(path: &Path) {
-    drop(fs::remove_file(path));
 }
 
 /// Everything that a layer's bytes follow from, hashed; `None` where a file has no identity that would change with it.
@@ -218,9 +183,11 @@ fn youngest_ns(recipe: &Recipe) -> Option<i128> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
     use std::sync::Arc;
 
     use super::*;
+    use crate::disk::cache_folder::SETTLED_NS;
     use crate::disk::render::stamp;
     use crate::oci::image::{LayerSource, Purpose};
     use crate::oci::layer::{Entry, LocalFile};

@@ -51,8 +51,8 @@ fn pump<R: Read>(open: impl FnOnce() -> io::Result<R>, sender: &mpsc::Sender<io:
     }
 }
 
-/// Fills `piece` as far as there are bytes.
-fn fill(reader: &mut impl Read, piece: &mut [u8]) -> io::Result<usize> {
+/// Fills `piece` as far as there are bytes; says how far.
+pub fn fill(reader: &mut impl Read, piece: &mut [u8]) -> io::Result<usize> {
     let mut filled = 0;
     while filled < piece.len() {
         match reader.read(&mut piece[filled..]) {

@@ -10,10 +10,8 @@
 use std::fs;
 use std::io::{self, Write as _};
 use std::path::PathBuf;
-use std::time::UNIX_EPOCH;
 
-use super::atomic;
-use super::seal_cache::{SETTLED_NS, prune};
+use super::cache_folder::Draft;
 use crate::model::tree::Tree;
 use crate::oci::digest::{Digest, Hasher};
 use crate::oci::layer::{Content, EntryKind, Stamp};
@@ -49,15 +47,12 @@ impl TypeCache {
 
     fn try_remember(&self, tree: &Tree, model_type: &str) -> io::Result<bool> {
         let Some((key, youngest_ns)) = key(tree) else { return Ok(false) };
-        fs::create_dir_all(&self.folder)?;
-        prune(&self.folder, ENTRIES_MAX)?;
-        let file = atomic::temporary(&self.folder)?;
-        file.as_file().write_all(model_type.as_bytes())?;
-        let written = file.as_file().metadata()?.modified()?.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as i128);
-        if model_type.len() > TYPE_BYTES_MAX || youngest_ns + SETTLED_NS > written {
+        let draft = Draft::begin(&self.folder, ENTRIES_MAX)?;
+        if model_type.len() > TYPE_BYTES_MAX || !draft.is_settled(youngest_ns) {
             return Ok(false);
         }
-        file.persist(self.folder.join(key.hex())).map_err(|error| error.error)?;
+        draft.file().write_all(model_type.as_bytes())?;
+        draft.keep(&self.folder.join(key.hex()))?;
         Ok(true)
     }
 }

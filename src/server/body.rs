@@ -11,6 +11,8 @@ use axum::body::{Body, BodyDataStream, Bytes};
 use bytes::BytesMut;
 use futures_util::{StreamExt, stream};
 
+use crate::disk::stream::fill;
+
 /// The size of a piece: large enough that handing it to another thread costs nothing beside reading it.
 const PIECE_BYTES: usize = 256 << 10;
 /// For how long a client may send nothing at all.
@@ -29,15 +31,7 @@ pub fn of_reader(reader: Box<dyn Read + Send>) -> Body {
 
 fn read_piece(mut reader: Box<dyn Read + Send>) -> io::Result<Option<(Bytes, Box<dyn Read + Send>)>> {
     let mut piece = vec![0; PIECE_BYTES];
-    let mut filled = 0;
-    while filled < piece.len() {
-        match reader.read(&mut piece[filled..]) {
-            Ok(0) => break,
-            Ok(length) => filled += length,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
+    let filled = fill(&mut reader, &mut piece)?;
     piece.truncate(filled);
     Ok((filled > 0).then(|| (Bytes::from(piece), reader)))
 }

@@ -146,3 +146,14 @@ pub fn for_each_field(contract: &mut Contract, change: &mut dyn FnMut(&mut Field
         walk(&mut signature.outputs, change);
     }
 }
+
+/// Numbers without a pattern, each below the bound that is given; the same ones in every run.
+pub fn numbers_below() -> impl FnMut(usize) -> usize {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    move |bound| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state % bound as u64) as usize
+    }
+}

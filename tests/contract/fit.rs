@@ -16,6 +16,8 @@ use lamina::model::tree::Tree;
 use lamina::oci::layer::{Content, EntryKind};
 use lamina::oci::path::TreePath;
 
+use crate::arbitrary::numbers_below;
+
 fn tree(files: &[(&str, &[u8])]) -> Tree {
     let mut tree = Tree::new();
     for (path, bytes) in files {
@@ -252,13 +254,7 @@ fn what_another_python_had_is_told_with_its_version() {
 
 #[test]
 fn no_bytes_make_a_panic() {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut below = |bound: usize| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state % bound as u64) as usize
-    };
+    let mut below = numbers_below();
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/fit");
     let names = ["saved_model.pb", "m.onnx", "m.h5", "m.keras", "m.pkl", "src/func_main.py", "notes.txt"];
     for file in fs::read_dir(corpus).unwrap().map(|entry| entry.unwrap().path()) {

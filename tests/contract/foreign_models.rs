@@ -11,6 +11,8 @@ use lamina::model::pickle;
 use lamina::model::pickle::End;
 use serde_json::Value;
 
+use crate::arbitrary::numbers_below;
+
 fn folder(below: &str) -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models").join(below)
 }
@@ -138,13 +140,7 @@ fn every_protocol_of_a_pickle_imports_the_same_names() {
 
 #[test]
 fn no_bytes_make_a_panic() {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut below = |bound: usize| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state % bound as u64) as usize
-    };
+    let mut below = numbers_below();
     for (name, bytes) in files() {
         for round in 0..300 {
             let mut damaged = bytes.clone();

@@ -24,6 +24,8 @@ use lamina::fault::one_line;
 use serde_json::Value;
 use serde_json::json;
 
+use crate::arbitrary::numbers_below;
+
 /// The models from which no contract can be read, and why.
 const REFUSED: [(&str, &str); 2] = [("hasher", "FeatureHasher_"), ("sql", "SQLTransformer_")];
 
@@ -273,13 +275,7 @@ fn a_file_of_many_parts_or_names_costs_no_more_than_its_size() {
 
 #[test]
 fn a_damaged_file_is_an_error_or_a_valid_contract_and_never_a_panic() {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut below = |bound: usize| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state % bound as u64) as usize
-    };
+    let mut below = numbers_below();
     let pieces: [&[u8]; 8] = [b"null", b"-1", b"9223372036854775807", b"[]", b"{}", b"\"\"", b"\"features\"", b"1e999"];
     for (name, _, files) in models() {
         for round in 0..120 {
