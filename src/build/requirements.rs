@@ -371,11 +371,8 @@ fn pinned<'a>(packages: impl Iterator<Item = (&'a String, &'a String)>) -> Strin
     packages.fold(String::new(), |pins, (project, version)| pins + project + "==" + version + "\n")
 }
 
-/// What a resolver knows of the wheels of a version: the names and addresses of the hashes that are locked, or all of them where none is.
+/// What a resolver knows of the wheels of a version: the names and addresses of the hashes that are locked.
 fn learn(package: &mut LockedPackage, found: &LockedPackage) {
-    if package.wheels.is_empty() {
-        package.wheels.clone_from(&found.wheels);
-    }
     for wheel in &mut package.wheels {
         if let Some(found) = found.wheels.iter().find(|found| found.digest == wheel.digest) {
             wheel.clone_from(found);

@@ -136,9 +136,10 @@ impl Failure for LockError {
     fn remedy(&self) -> Option<String> {
         match self {
             LockError::NoWheel { .. } => Some(NO_WHEEL_REMEDY.to_owned()),
-            LockError::Line { .. } | LockError::Toml { .. } | LockError::Twice(_) | LockError::Marker { .. } => {
-                Some("remove the lock, and the requirements are resolved anew".to_owned())
-            }
+            LockError::Line { .. } | LockError::Toml { .. } | LockError::Twice(_) | LockError::Marker { .. } => Some(
+                "write the lock with hashes (`uv pip compile --generate-hashes`), or remove it, and the requirements are resolved anew"
+                    .to_owned(),
+            ),
             LockError::NotText(_) => None,
         }
     }
@@ -210,6 +211,9 @@ fn package_of(text: &str, known: &BTreeMap<Digest, LockedWheel>) -> Result<Locke
         let Some(hex) = hash.strip_prefix("sha256:") else { continue };
         let digest: Digest = format!("sha256:{hex}").parse().map_err(|_| format!("a hash of `{project}` is not a SHA-256"))?;
         wheels.insert(known.get(&digest).cloned().unwrap_or(LockedWheel { digest, file_name: None, url: None }));
+    }
+    if wheels.is_empty() {
+        return Err(format!("`{project}` has no SHA-256, so its bytes could not be told from others"));
     }
     Ok(LockedPackage { project, version: version.to_owned(), marker, wheels: wheels.into_iter().collect() })
 }
@@ -374,6 +378,10 @@ mod tests {
         assert!(!lock.is_stale(&hash("any"), &[target("amd64")]), "somebody else's lock is taken at its word");
         for bad in ["click>=8", "click==8.*", "click", "click==8 --hash=sha256:12", "click==8 --hash=sha256:1 --pre", "==1"] {
             assert!(matches!(read("l", bad.as_bytes()), Err(LockError::Line { line: 1, .. })), "{bad}");
+        }
+        for unproven in ["six==1.16.0", "six==1.16.0 --hash=md5:d41d8cd98f00b204e9800998ecf8427e", "six==1.16.0 --hash=sha512:12"] {
+            let error = read("l", unproven.as_bytes()).unwrap_err().to_string();
+            assert_eq!(error, "the lock `l`, line 1: `six` has no SHA-256, so its bytes could not be told from others");
         }
     }
 
