@@ -196,8 +196,10 @@ fn check_requirement(text: &str) -> Result<String, Refusal> {
     if rest.split(' ').any(|word| word.starts_with("--") && !word.starts_with("--hash=") && word != "--hash") {
         return Err(("only `--hash` may follow a requirement", "remove the option"));
     }
+    let is_whole = !rest.starts_with('[') || rest.contains(']');
+    let assigns = rest.starts_with('=') && !rest.starts_with("==");
     let goes_on = rest.is_empty() || rest.starts_with(['[', '=', '<', '>', '!', '~', ';', '(', ',']) || rest.starts_with("--hash");
-    if !is_name(name) || !goes_on {
+    if !is_name(name) || !goes_on || !is_whole || assigns {
         return Err(("this is not a requirement", "write a package's name and, where it matters, versions: `scikit-learn>=1.3,<2`"));
     }
     Ok(normalised(name))
@@ -254,6 +256,9 @@ mod tests {
             ("--no-binary :all:", "only wheels"),
             ("six --config-settings=x", "only `--hash`"),
             ("two words", "not a requirement"),
+            ("six=1.16.0", "not a requirement"),
+            ("six = 1.16", "not a requirement"),
+            ("six[", "not a requirement"),
             ("!", "not a requirement"),
         ] {
             let error = read("requirements.txt", format!("six\n{text}\n").as_bytes()).unwrap_err();
