@@ -3,6 +3,7 @@
 //! For image archives: headers as in our layers (`oci/tar_header.rs`), blobs compared with their descriptors while they pass, memory that
 //! does not grow with them. The file has another name until [`TarFile::publish`]; one that is dropped leaves nothing.
 
+use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
@@ -10,6 +11,7 @@ use tempfile::NamedTempFile;
 
 use super::atomic::{self, Existing};
 use super::render::READ_BYTES;
+use super::stream::fill;
 use super::verified::{CopyError, copy};
 use crate::fault::{Failure, Fault};
 use crate::oci::layer::{BLOCK_BYTES, Content, EntryKind};
@@ -31,6 +33,12 @@ pub enum TarFileError {
         #[source]
         source: io::Error,
     },
+    /// What is there is no archive: it is somebody's, or a device.
+    #[error("`{}` is there and is no archive", .path.display())]
+    Occupied {
+        /// What is there.
+        path: PathBuf,
+    },
     /// A blob is not what its descriptor says, or its source failed.
     #[error("cannot put a blob into `{}`", .path.display())]
     Blob {
@@ -46,6 +54,7 @@ impl Failure for TarFileError {
     fn fault(&self) -> Fault {
         match self {
             TarFileError::Write { .. } => Fault::Ours,
+            TarFileError::Occupied { .. } => Fault::Usage,
             TarFileError::Blob { source, .. } => source.fault(),
         }
     }
@@ -53,6 +62,7 @@ impl Failure for TarFileError {
     fn remedy(&self) -> Option<String> {
         match self {
             TarFileError::Write { .. } => None,
+            TarFileError::Occupied { .. } => Some("name another file, or remove this one first".to_owned()),
             TarFileError::Blob { source, .. } => source.remedy(),
         }
     }
@@ -67,9 +77,12 @@ pub struct TarFile {
 }
 
 impl TarFile {
-    /// Begins the archive that will be `path`.
+    /// Begins the archive that will be `path`, in the place of an archive that may be there. Anything else that is there stays, a link to an archive too.
     pub fn create(path: &Path) -> Result<TarFile, TarFileError> {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        if is_occupied(path) {
+            return Err(TarFileError::Occupied { path: path.to_owned() });
+        }
         let file = atomic::temporary(folder).map_err(|source| TarFileError::Write { path: path.to_owned(), source })?;
         Ok(TarFile { path: path.to_owned(), file: BufWriter::with_capacity(READ_BYTES, file), broken: false })
     }
@@ -128,4 +141,15 @@ fn file_header(name: &str, size_bytes: u64) -> Vec<u8> {
 fn header(name: &str, kind: &EntryKind) -> Vec<u8> {
     let path = TreePath::new(name).expect("the names in image archives are ours");
     tar_header::blocks(&path, kind, 0)
+}
+/// Whether there is what an archive must not replace: anything but a regular file that is empty or a tar.
+fn is_occupied(path: &Path) -> bool {
+    let Ok(metadata) = fs::symlink_metadata(path) else { return false };
+    let is_tar = || {
+        let mut block = [0; BLOCK];
+        let read = File::open(path).and_then(|mut file| fill(&mut file, &mut block));
+        // Every dialect of tar since 1988 has this word there.
+        read.is_ok_and(|length| length == 0 || &block[257..262] == b"ustar")
+    };
+    !metadata.is_file() || !is_tar()
 }

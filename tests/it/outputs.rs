@@ -3,13 +3,14 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
 use crate::support::client::noise;
 use crate::support::docker_registry::DockerRegistry;
-use crate::support::hs::{Home, Ran, free_address};
+use crate::support::hs::{Home, Ran, free_address, tool};
 use crate::support::images::{self, Copied, listing};
 use crate::support::models;
 use crate::support::wire_tap::WireTap;
@@ -129,6 +130,30 @@ async fn a_dry_run_tells_the_digest_and_sends_nothing() {
     let ran = bench.build(&[&words[..], &["--dry-run"]].concat());
     assert_eq!((ran.code, ran.stdout.contains("dry run: nothing was sent to")), (0, true), "{ran:#?}");
     assert_eq!(bench.json(&words)["digest"], dry["digest"]);
+}
+
+#[test]
+fn an_archive_takes_the_place_of_an_archive_and_of_nothing_else() {
+    let bench = Bench::new();
+    let at = |form: &str, path: &Path| format!("{form}:{}", path.display());
+    let archive = bench.path("image.tar");
+    for form in ["oci-archive", "docker-archive", "oci-archive"] {
+        bench.json(&["--runtime", "scratch", "--to", &at(form, &archive)]);
+    }
+    let outside = tempfile::tempdir().unwrap();
+    let [link, thesis, pipe] = ["link.tar", "thesis.txt", "pipe"].map(|name| outside.path().join(name));
+    std::os::unix::fs::symlink(&archive, &link).unwrap();
+    fs::write(&thesis, "years of work").unwrap();
+    tool("mkfifo", &[pipe.to_str().unwrap()]);
+    for path in [&link, &thesis, &pipe, &bench.path("model/contract.prototxt"), &bench.path("model")] {
+        for form in ["oci-archive", "docker-archive"] {
+            let expected = format!("`{}` is there and is no archive", path.display());
+            bench.fails(&["--runtime", "scratch", "--to", &at(form, path)], 2, &[&expected, "remedy: name another file"]);
+        }
+    }
+    let kind = |path: &Path| fs::symlink_metadata(path).unwrap().file_type();
+    assert!(kind(&link).is_symlink() && kind(&pipe).is_fifo() && fs::read(&thesis).unwrap() == b"years of work");
+    assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 3, "nothing is left beside them");
 }
 
 #[test]
