@@ -506,6 +506,12 @@ pub mod disk {
     /// Folders and files that cannot outlive their work.
     pub mod store_staging;
 
+    /// A folder of a command's own, and what killed ones left.
+    pub mod scratch;
+
+    /// Whether something can be written in a place.
+    pub mod place;
+
     /// OCI image layouts: folders.
     pub mod layout;
 
