@@ -65,6 +65,7 @@ mod service_live;
 mod service_refusals;
 mod store;
 mod strangers;
+mod upload_failures;
 mod whole_path;
 
 /// Real parts for tests to stand on.
