@@ -5,11 +5,11 @@
 
 use std::path::Path;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::args::ModelArguments;
 use super::contract_source::{self, ContractSourceError};
-use super::say::Voice;
+use super::say::{PrintError, Voice};
 use super::settings::Settings;
 use crate::contract::change::{self, Change};
 use crate::contract::compare::Difference;
@@ -94,7 +94,14 @@ pub async fn against(model: &Model, reference: &str, gate: &str, settings: &Sett
     let gate: Gate = gate.parse()?;
     let old = contract_source::find(reference, &ModelArguments::default(), settings).await?;
     let new = model.contract.as_ref().map(|found| found.contract.clone()).unwrap_or_default();
-    let changes = gate::gate(&old.contract, &new, gate).map_err(|source| AgainstError { reference: reference.to_owned(), source })?;
+    let changes = match gate::gate(&old.contract, &new, gate) {
+        Ok(changes) => changes,
+        Err(source) => {
+            let file = model.contract.as_ref().map(|found| found.source.as_str());
+            tell_refused(&document(&old.source, file, &source.changes), voice)?;
+            return Err(AgainstError { reference: reference.to_owned(), source }.into());
+        }
+    };
     for change in changes {
         voice.note(&format!("  against {reference}: {} {}", change.path, change.sentence));
     }
@@ -111,10 +118,23 @@ pub async fn diff(old: &str, new: &str, gate: Option<&str>, settings: &Settings,
         voice.warn(warning);
     }
     let changes = change::changes(&old.contract, &new.contract);
-    let document = json!({"old": old.source, "new": new.source, "worst": change::worst(&changes), "changes": changes});
-    gate::gate(&old.contract, &new.contract, gate)?;
+    let document = document(&old.source, Some(&new.source), &changes);
+    if let Err(refused) = gate::gate(&old.contract, &new.contract, gate) {
+        tell_refused(&document, voice)?;
+        return Err(refused.into());
+    }
     voice.result(&document, &text(&changes))?;
     Ok(())
+}
+
+/// The changes as one document. `new` is `None` where a model has no contract.
+fn document(old: &str, new: Option<&str>, changes: &[Change]) -> Value {
+    json!({"old": old, "new": new, "worst": change::worst(changes), "changes": changes})
+}
+
+/// Prints the changes that a gate refuses for programs, as they are printed where it lets them through. People read them in the refusal.
+fn tell_refused(document: &Value, voice: &Voice) -> Result<(), PrintError> {
+    if voice.is_json() { voice.result(document, "") } else { Ok(()) }
 }
 
 /// The changes for people, an empty line between two.
