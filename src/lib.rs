@@ -708,6 +708,12 @@ pub mod build {
     /// `requirements.txt` -> the layer of `/model/lib`.
     pub mod requirements;
 
+    /// What shall be built.
+    pub mod request;
+
+    /// What was built, and what there is to tell of it.
+    pub mod built;
+
     /// From a model to a finished image, every stage in order.
     pub mod recipe;
 
@@ -844,6 +850,12 @@ pub mod cli {
 
     /// What the command line says of a model's fit.
     pub mod fit;
+
+    /// Where `hs build` puts an image.
+    pub mod destinations;
+
+    /// What `hs build` says of an image.
+    pub mod build_report;
 
     /// `hs build`.
     pub mod build;

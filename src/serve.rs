@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use lamina::build::collect;
 use lamina::build::job::{Shelf, Workshop};
+use lamina::build::request::BuildSettings;
 use lamina::build::worker::{self, WorkerSettings};
 use lamina::catalog::catalog::{Catalog, CatalogError};
 use lamina::cli::args::ServeArguments;
@@ -117,15 +118,15 @@ pub async fn start(arguments: &ServeArguments, settings: &Settings) -> Result<Ru
     let workshop = Workshop {
         store: store.clone(),
         places: Settings { registries, ..settings.clone() }.places()?,
-        runtimes: settings.runtimes.clone(),
+        settings: BuildSettings {
+            installer: Some(settings.packages.clone().with_cache(settings.data_folder.join("wheels")).installer(
+                &arguments.wheels,
+                &settings.registries,
+                false,
+            )?),
+            ..settings.of_builds()
+        },
         shelf: shelf(arguments, address)?,
-        epoch_s: settings.epoch_s,
-        compression: settings.compression,
-        installer: Some(settings.packages.clone().with_cache(settings.data_folder.join("wheels")).installer(
-            &arguments.wheels,
-            &settings.registries,
-            false,
-        )?),
         catalog: catalog.clone(),
     };
     let mut tasks = Vec::new();

@@ -3,6 +3,7 @@
 //! Only words: no file is opened and nothing is looked up here, so that `--help` and completions work anywhere. What the words mean on this machine is
 //! `settings.rs`. Every option can also come from an `HS_*` variable where that makes sense for a whole machine.
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -20,6 +21,19 @@ pub struct Arguments {
     /// Options of every command.
     #[command(flatten)]
     pub global: Global,
+}
+
+/// A command whose words are known to the program.
+#[derive(Debug, Parser)]
+#[command(disable_version_flag = true)]
+struct Alone<Words: Args> {
+    #[command(flatten)]
+    words: Words,
+}
+
+/// The words of a command of which only its folder or image was typed: all else has its default, or what its variable says.
+pub fn untold<Words: Args>(what: impl Into<OsString>) -> Words {
+    Alone::<Words>::parse_from(["hs".into(), "--".into(), what.into()]).words
 }
 
 /// Options of every command.
@@ -383,5 +397,7 @@ mod tests {
             panic!("another command")
         };
         assert_eq!((words.version.as_deref(), words.folder.to_str()), (Some("3"), Some("m")));
+        let words: BuildArguments = untold("--odd");
+        assert_eq!((words.folder.to_str(), words.layout.as_str(), words.gate.as_str()), (Some("--odd"), "hydro", "breaking"));
     }
 }

@@ -18,6 +18,7 @@ use super::args::Global;
 use super::package_settings::PackageSettings;
 use crate::build::base::Places;
 use crate::build::collect::CollectSettings;
+use crate::build::request::BuildSettings;
 use crate::disk::base_lock;
 use crate::disk::base_lock::BaseLockError;
 use crate::disk::digest_cache::DigestCache;
@@ -207,6 +208,16 @@ pub fn no_color() -> bool {
 }
 
 impl Settings {
+    /// What is the same for every image that is built with these settings. What installs requirements is the command's to say.
+    pub fn of_builds(&self) -> BuildSettings {
+        BuildSettings {
+            compression: self.compression,
+            epoch_s: self.epoch_s,
+            cache: self.layer_cache.clone(),
+            ..BuildSettings::new(self.runtimes.clone())
+        }
+    }
+
     /// Reads everything that the command line leaves open.
     pub fn resolve(global: &Global) -> Result<Settings, SettingsError> {
         let file = config_file(global)?;
