@@ -121,10 +121,11 @@ pub async fn start(arguments: &ServeArguments, settings: &Settings) -> Result<Ru
         shelf: shelf(arguments, address)?,
         epoch_s: settings.epoch_s,
         compression: settings.compression,
-        installer: Some(settings.packages.clone().with_cache(settings.data_folder.join("wheels")).installer(
+        installer: Some(settings.packages.clone().with_caches(&settings.data_folder).installer(
             &arguments.wheels,
             &settings.registries,
             false,
+            !arguments.no_bytecode,
         )?),
         catalog: catalog.clone(),
     };

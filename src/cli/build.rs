@@ -151,7 +151,7 @@ pub async fn build(
         cache: settings.layer_cache.clone().filter(|_| !arguments.no_cache),
         // A client of its own, with the authorities of this machine: not for a model that needs none.
         installer: (!arguments.no_requirements && model.required.is_some())
-            .then(|| settings.packages.installer(&arguments.wheels, &settings.registries, true))
+            .then(|| settings.packages.installer(&arguments.wheels, &settings.registries, true, !arguments.no_bytecode))
             .transpose()?,
         earlier_lock: None,
     };
@@ -254,11 +254,12 @@ fn explain(outcome: &Outcome, out: &mut String) {
     let Some(image) = outcome.built.images.images.first() else { return };
     let mut recipes = outcome.built.recipes.iter().zip(&outcome.built.samples);
     for layer in &image.layers {
-        let recipe = if matches!(layer.purpose, Purpose::Base | Purpose::Requirements) { None } else { recipes.next() };
+        let recipe = if matches!(layer.purpose, Purpose::Base | Purpose::Requirements | Purpose::Bytecode) { None } else { recipes.next() };
         let why = match (recipe.and_then(|(_, sample)| sample.as_ref()), layer.purpose) {
             (_, Purpose::Base) => "of the base, as it is".to_owned(),
             (_, Purpose::Contract) => "the contract, alone so that it can be read and replaced by itself".to_owned(),
             (_, Purpose::Requirements) => "the packages of requirements.txt, as their wheels have them".to_owned(),
+            (_, Purpose::Bytecode) => "their bytecode, compiled by the base's own Python".to_owned(),
             (Some(sample), _) if sample.shrinks() => {
                 format!("large, compressed: by a sample, to {:.0} % of its size", sample.ratio() * 100.0)
             }

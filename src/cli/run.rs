@@ -150,6 +150,7 @@ async fn of_folder(
         version: None,
         wheels: arguments.wheels.clone(),
         no_requirements: false,
+        no_bytecode: false,
         platform: Vec::new(),
         to: Vec::new(),
         layout: "hydro".to_owned(),
