@@ -10,6 +10,7 @@ use std::fs::{self, File};
 use std::io::{self, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tempfile::{NamedTempFile, TempDir};
 use zip::write::SimpleFileOptions;
@@ -29,6 +30,10 @@ use crate::oci::splice::SplicedFile;
 const FORM: &str = "lamina bytecode 1, no tests, checked hash, optimize 0, deflate 6";
 /// The file in an interpreter's folder that says that the base has none.
 const ABSENT: &str = "absent";
+/// How the name of an interpreter's folder begins while it is being written.
+const DRAFT: &str = ".new-";
+/// Nobody takes so long to write one.
+const DRAFT_AGE_MAX: Duration = Duration::from_hours(24);
 /// How many interpreters are kept: a machine builds on a few bases.
 const INTERPRETERS_MAX: usize = 8;
 
@@ -111,7 +116,7 @@ impl BytecodeCache {
     /// An empty folder for an interpreter that is being taken out of a base; gone with the value unless it is kept.
     pub fn interpreter_draft(&self) -> Result<TempDir, BytecodeCacheError> {
         fs::create_dir_all(&self.interpreters).map_err(failed("create", &self.interpreters))?;
-        let draft = tempfile::Builder::new().prefix(".new-").tempdir_in(&self.interpreters);
+        let draft = tempfile::Builder::new().prefix(DRAFT).tempdir_in(&self.interpreters);
         draft.map_err(failed("write to", &self.interpreters))
     }
 
@@ -132,19 +137,30 @@ impl BytecodeCache {
             Err(_) if place.is_dir() => drop(draft),
             Err(error) => return Err(failed("write", &place)(error)),
         }
-        let listed = fs::read_dir(&self.interpreters).map_err(failed("list", &self.interpreters))?;
-        let mut kept: Vec<_> = listed
-            .filter_map(Result::ok)
-            .filter(|entry| !entry.file_name().to_string_lossy().starts_with('.'))
-            .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))
-            .filter(|(_, path)| *path != place)
-            .collect();
+        self.prune_interpreters(&place).map_err(failed("tidy", &self.interpreters))?;
+        Ok(Interpreter::open(&place).map_or(Python::Absent, Python::Here))
+    }
+
+    /// Makes room beside `newest`, and removes the drafts of those who were killed.
+    fn prune_interpreters(&self, newest: &Path) -> io::Result<()> {
+        let now = fs::metadata(newest)?.modified()?;
+        let (mut kept, mut gone) = (Vec::new(), Vec::new());
+        for entry in fs::read_dir(&self.interpreters)?.filter_map(Result::ok).filter(|entry| entry.path() != newest) {
+            // Another process removes or renames, between the listing and the look.
+            let Ok(used) = entry.metadata().and_then(|metadata| metadata.modified()) else { continue };
+            let is_draft = entry.file_name().to_string_lossy().starts_with(DRAFT);
+            match now.duration_since(used) {
+                Ok(age) if is_draft && age > DRAFT_AGE_MAX => gone.push(entry.path()),
+                _ if is_draft => {}
+                _ => kept.push((used, entry.path())),
+            }
+        }
         kept.sort();
         let surplus = (kept.len() + 1).saturating_sub(INTERPRETERS_MAX);
-        for (_, path) in kept.into_iter().take(surplus) {
+        for path in kept.into_iter().take(surplus).map(|(_, path)| path).chain(gone) {
             let _ = fs::remove_dir_all(path);
         }
-        Ok(Interpreter::open(&place).map_or(Python::Absent, Python::Here))
+        Ok(())
     }
 }
 
@@ -243,7 +259,14 @@ mod tests {
             assert!(matches!(cache.keep_interpreter(draft, &Digest::of(&[number as u8])).unwrap(), Python::Here(_)));
         }
         assert_eq!(fs::read_dir(&cache.interpreters).unwrap().count(), INTERPRETERS_MAX);
+        // Whoever is writing one is left alone; what somebody left a day ago is not.
         let last = Digest::of(&[(INTERPRETERS_MAX + 2) as u8]);
+        let (young, old) = (cache.interpreter_draft().unwrap(), cache.interpreter_draft().unwrap());
+        let yesterday = fs::metadata(old.path()).unwrap().modified().unwrap() - 2 * DRAFT_AGE_MAX;
+        File::open(old.path()).unwrap().set_modified(yesterday).unwrap();
+        cache.prune_interpreters(&cache.interpreters.join(last.hex())).unwrap();
+        assert!(young.path().exists() && !old.path().exists());
+        assert_eq!(fs::read_dir(&cache.interpreters).unwrap().count(), INTERPRETERS_MAX + 1);
         let Some(Python::Here(found)) = cache.interpreter(&last) else { panic!("it was kept") };
         fs::remove_file(found.folder.join("python")).unwrap();
         assert_eq!(cache.interpreter(&last), None, "to be taken out of the base again");
