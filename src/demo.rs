@@ -81,7 +81,8 @@ pub async fn run(arguments: &DemoArguments, settings: &Settings, voice: &Voice) 
             return Err(DemoError::Interrupted.into());
         }
     }
-    let words = ServeArguments { listen: arguments.listen, registry: None, public_host: None, workers: 2, wheels: Vec::new() };
+    let words =
+        ServeArguments { listen: arguments.listen, registry: None, public_host: None, workers: 2, wheels: Vec::new(), no_bytecode: false };
     let running = serve::start(&words, settings).await?;
     let result = show(arguments, &running, scratch.path(), settings, voice).await;
     if result.is_ok() && !arguments.exit {

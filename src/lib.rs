@@ -476,6 +476,12 @@ pub mod disk {
     /// Where wheels are on this machine.
     pub mod wheel_cache;
 
+    /// A base's Python, taken out of its layers.
+    pub mod interpreter;
+
+    /// Bytecode and interpreters that are kept.
+    pub mod bytecode_cache;
+
     /// Real bytes into the store.
     pub mod store_blob;
 
@@ -704,6 +710,12 @@ pub mod build {
 
     /// Wheels over HTTP.
     pub mod wheel_fetch;
+
+    /// Python's sources -> bytecode, by a base's own interpreter.
+    pub mod compiler;
+
+    /// The layer of the packages' bytecode.
+    pub mod bytecode;
 
     /// `requirements.txt` -> the layer of `/model/lib`.
     pub mod requirements;

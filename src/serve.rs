@@ -119,10 +119,11 @@ pub async fn start(arguments: &ServeArguments, settings: &Settings) -> Result<Ru
         store: store.clone(),
         places: Settings { registries, ..settings.clone() }.places()?,
         settings: BuildSettings {
-            installer: Some(settings.packages.clone().with_cache(settings.data_folder.join("wheels")).installer(
+            installer: Some(settings.packages.clone().with_caches(&settings.data_folder).installer(
                 &arguments.wheels,
                 &settings.registries,
                 false,
+                !arguments.no_bytecode,
             )?),
             ..settings.of_builds()
         },

@@ -145,7 +145,7 @@ impl Explanation {
         let mut inside = |purpose: Purpose| match purpose {
             Purpose::Contract | Purpose::Files => sealed.next().map_or(Inside::Other, |(recipe, sample)| Inside::Files { recipe, sample }),
             Purpose::Requirements => Inside::Packages(installed.map(|installed| installed.packages.clone()).unwrap_or_default()),
-            Purpose::Base => Inside::Other,
+            Purpose::Base | Purpose::Bytecode => Inside::Other,
         };
         let layers = images.images.first().into_iter().flat_map(|image| &image.layers);
         Explanation { layers: layers.map(|layer| ExplainedLayer { layer: layer.clone(), inside: inside(layer.purpose) }).collect() }

@@ -12,10 +12,11 @@ use std::sync::Arc;
 
 use super::base::{self, BaseError, Bases, Places};
 use super::built::{BaseOfImage, Built, BuiltImage, ContractInImage, Explanation, Report};
+use super::bytecode::Compiler;
 use super::layers::{self, ToSeal};
 use super::python_target::{self, PythonTargetError};
 use super::request::Request;
-use super::requirements::{InstallError, Installation, Installed};
+use super::requirements::{InstallError, Installation, Installed, Installer};
 use crate::contract::wire::{self, Dialect, WireError};
 use crate::disk::seal::SealError;
 use crate::fault::{Failure, Fault};
@@ -29,7 +30,7 @@ use crate::model::runtime::RuntimeError;
 use crate::model::wheel_target::Target;
 use crate::oci::config::ConfigEdits;
 use crate::oci::digest::Digest;
-use crate::oci::image::{self, Image, ImageError, ImageSet, Purpose, SealedLayer, Statement};
+use crate::oci::image::{self, Base, Image, ImageError, ImageSet, Purpose, SealedLayer, Statement};
 use crate::oci::layer::Recipe;
 use crate::progress::{Event, Listener};
 use crate::registry::client::Repository;
@@ -157,7 +158,7 @@ pub async fn build(
     stage("Planning the layers");
     let contract = contract_in_image(model, request, &bases, &mut warnings)?;
     let contract_bytes = contract.as_ref().map(|contract| contract.bytes.as_slice());
-    let ours = usize::from(installed.is_some());
+    let ours = installed.as_ref().and_then(|(_, of_bases)| of_bases.iter().map(Vec::len).max()).unwrap_or_default();
     let planned =
         plan::plan(&model.payload, contract_bytes, request.layout, compression, bases.layers_max() + ours, request.settings.epoch_s)?;
     let statement = statement(model, request, contract.as_ref())?;
@@ -256,21 +257,21 @@ fn compression_on(bases: &Bases, request: &Request, warnings: &mut Vec<String>) 
     }
 }
 
-/// Installs what the model requires on every platform of the base: the installation, and the layer of each base in their order.
+/// Installs what the model requires on every platform of the base: the installation, and the layers of each base in their order.
 async fn install(
     model: &Model,
     request: &Request,
     bases: &Bases,
     warnings: &mut Vec<String>,
     listener: &Listener,
-) -> Result<Option<(Installed, Vec<SealedLayer>)>, BuildError> {
+) -> Result<Option<(Installed, Vec<Vec<SealedLayer>>)>, BuildError> {
     let Some(required) = &model.required else { return Ok(None) };
     let Some(installer) = &request.settings.installer else {
         warnings.push(format!("the packages of `{}` are not installed, as was asked: the runtime must have them", required.file));
         return Ok(None);
     };
     let not_python = format!("the packages of `{}` are not installed: the image is not built on a Python runtime", required.file);
-    let (mut targets, mut of_bases): (Vec<Target>, Vec<usize>) = (Vec::new(), Vec::new());
+    let (mut targets, mut compilers, mut of_bases): (Vec<Target>, Vec<Option<Compiler>>, Vec<usize>) = Default::default();
     for base in &bases.bases {
         let name = base.name.clone().unwrap_or_else(|| base.digest.to_string());
         let Some((target, said)) = python_target::target_of(base, &name, bases.runtime.as_ref(), &required.file)? else {
@@ -280,6 +281,7 @@ async fn install(
         warnings.extend(said);
         of_bases.push(targets.iter().position(|known| *known == target).unwrap_or_else(|| {
             targets.push(target);
+            compilers.push(compiler(base, bases, installer));
             targets.len() - 1
         }));
     }
@@ -292,6 +294,7 @@ async fn install(
         required,
         earlier: request.earlier_lock.as_deref(),
         targets: &targets,
+        compilers: &compilers,
         installer,
         scratch: &request.scratch,
         seals: request.settings.cache.as_ref(),
@@ -306,11 +309,19 @@ async fn install(
     }))
 }
 
+/// What makes the bytecode for a base: its own Python, where the list says that this may be run here. A base that a stranger named the place of may not,
+/// whatever it is called.
+fn compiler(base: &Base, bases: &Bases, installer: &Installer) -> Option<Compiler> {
+    let interpreter = bases.runtime.as_ref()?.bytecode_interpreter.clone()?;
+    let is_trusted = bases.is_of_list || installer.trusts_models;
+    is_trusted.then(|| Compiler { interpreter, base: base.clone(), source: bases.source.clone() })
+}
+
 /// The model's layers on every base; `of_platforms` are the packages on each, which lie above the contract and below the files.
 fn put_together(
     bases: &Bases,
     layers: &[SealedLayer],
-    of_platforms: Option<&[SealedLayer]>,
+    of_platforms: Option<&[Vec<SealedLayer>]>,
     statement: &Statement,
 ) -> Result<(ImageSet, Vec<String>), BuildError> {
     let mut warnings = Vec::new();
@@ -325,7 +336,7 @@ fn put_together(
     let contracts = layers.iter().take_while(|layer| layer.purpose == Purpose::Contract).count();
     for (at, base) in bases.bases.iter().enumerate() {
         let mut layers = layers.to_vec();
-        layers.splice(contracts..contracts, of_platforms.map(|of_platforms| of_platforms[at].clone()));
+        layers.splice(contracts..contracts, of_platforms.map(|of_platforms| of_platforms[at].clone()).unwrap_or_default());
         let (image, said) = image::append(Some(base), &base.config.platform(), &layers, statement)?;
         images.push(image);
         warnings.extend(said);

@@ -12,11 +12,13 @@ use std::sync::Arc;
 
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 
+use super::bytecode::{self, BytecodeError, Compiler};
 use super::resolver::{Answer, Question, ResolveError, Resolvers};
 use super::wheel_fetch::{FetchError, Fetcher};
+use crate::disk::bytecode_cache::BytecodeCache;
 use crate::disk::seal_cache::{Remembered, SealCache};
 use crate::disk::seal_packed::{self, PackedError};
-use crate::disk::wheel::{self, Wheel, WheelFileError};
+use crate::disk::wheel::{Laid, Wheel, WheelFileError};
 use crate::disk::wheel_cache::{WheelCache, WheelCacheError};
 use crate::fault::{Failure, Fault};
 use crate::model::requirements::{self, Required, RequirementsError};
@@ -26,7 +28,7 @@ use crate::oci::digest::Digest;
 use crate::oci::image::{Compression, LayerSource, Purpose, SealedLayer};
 use crate::oci::packed::PackedLayer;
 use crate::oci::path::TreePath;
-use crate::oci::splice::{Splice, SpliceError, SplicedFile};
+use crate::oci::splice::{SpliceError, SplicedFile};
 use crate::progress::{Event, Listener};
 
 /// Where the packages are in the image, without the leading `/`.
@@ -43,8 +45,10 @@ pub struct Installer {
     pub cache: WheelCache,
     /// Fetches what is not here.
     pub fetcher: Fetcher,
-    /// Whether addresses in a model's own lock are gone to: those of a stranger are not.
-    pub trusts_addresses: bool,
+    /// Whether models are the user's own. Else addresses in their locks are not gone to, and no base is run that they name the place of.
+    pub trusts_models: bool,
+    /// Where bytecode is kept; `None`: packages are not compiled.
+    pub bytecode: Option<BytecodeCache>,
 }
 
 /// Where a lock came from.
@@ -67,8 +71,8 @@ pub struct Installed {
     pub origin: LockOrigin,
     /// The digest of the requirements' bytes.
     pub made_from: Digest,
-    /// A layer for each target, in their order.
-    pub layers: Vec<SealedLayer>,
+    /// The layers for each target, in their order: that of the packages, and that of their bytecode where it is made.
+    pub layers: Vec<Vec<SealedLayer>>,
     /// What was installed for the first target, with versions.
     pub packages: Vec<String>,
 }
@@ -100,6 +104,9 @@ pub enum InstallError {
     /// A wheel's directory points outside of it.
     #[error("laying out the packages")]
     Splice(#[from] SpliceError),
+    /// The packages cannot be compiled.
+    #[error(transparent)]
+    Bytecode(#[from] BytecodeError),
     /// Nobody has the wheel of a lock.
     #[error("the lock's `{project}` {version} is to be had nowhere: {tried}")]
     Nowhere {
@@ -125,6 +132,7 @@ impl InstallError {
             InstallError::Cache(error) => error,
             InstallError::Wheel(error) => error,
             InstallError::Packed(error) => error,
+            InstallError::Bytecode(error) => error,
             InstallError::Splice(_) | InstallError::Nowhere { .. } | InstallError::Stopped(_) => return None,
         })
     }
@@ -157,6 +165,8 @@ pub struct Installation<'a> {
     pub earlier: Option<&'a [u8]>,
     /// For what; at least one.
     pub targets: &'a [Target],
+    /// What makes the bytecode for each of them.
+    pub compilers: &'a [Option<Compiler>],
     /// What this machine has for it.
     pub installer: &'a Installer,
     /// A folder for the resolver's files.
@@ -175,15 +185,16 @@ impl Installation<'_> {
         let mut warnings = Vec::new();
         let Some((mut lock, origin, mut folders)) = self.lock(&mut warnings).await? else { return Ok((None, warnings)) };
         let (mut layers, mut packages) = (Vec::new(), Vec::new());
-        for target in self.targets {
+        for (target, compiler) in self.targets.iter().zip(self.compilers) {
             let wheels = self.choose(&mut lock, target, &mut folders).await?;
             if packages.is_empty() {
                 packages = wheels.iter().map(|wheel| format!("{} {}", wheel.project, wheel.version)).collect();
             }
             let files = self.have(&wheels, target, &mut folders).await?;
-            let (layer, said) = self.seal(wheels, files).await?;
-            layers.push(layer);
-            warnings.extend(said);
+            let laid = self.lay_out(wheels, files).await?;
+            warnings.extend(laid.warnings.iter().cloned());
+            let archives = self.compile(&laid, compiler.as_ref(), &mut warnings).await?;
+            layers.push(self.seal(&laid, archives).await?);
         }
         let made_from = Digest::of(&self.required.bytes);
         Ok((Some(Installed { lock, origin, made_from, layers, packages }), warnings))
@@ -195,7 +206,7 @@ impl Installation<'_> {
         if let Some((file, bytes)) = &self.required.lock {
             let mut lock = requirements_lock::read(file, bytes)?;
             if !lock.is_stale(&made_from, self.targets) {
-                if !self.installer.trusts_addresses {
+                if !self.installer.trusts_models {
                     lock.packages.iter_mut().flat_map(|package| &mut package.wheels).for_each(|wheel| wheel.url = None);
                 }
                 self.note(format!("the packages are those of `{file}`"));
@@ -346,17 +357,45 @@ impl Installation<'_> {
         InstallError::Nowhere { project: wheel.project.clone(), version: wheel.version.clone(), tried }
     }
 
-    async fn seal(&self, wheels: Vec<ChosenWheel>, files: Vec<SplicedFile>) -> Result<(SealedLayer, Vec<String>), InstallError> {
-        let (epoch_s, seals, listener) = (self.epoch_s, self.seals.cloned(), self.listener.clone());
+    async fn lay_out(&self, wheels: Vec<ChosenWheel>, files: Vec<SplicedFile>) -> Result<Arc<Laid>, InstallError> {
+        let laying = move || -> Result<Laid, WheelFileError> {
+            Laid::out(wheels.into_iter().zip(files).map(|(wheel, file)| Wheel::open(wheel.name, file)).collect::<Result<_, _>>()?)
+        };
+        Ok(Arc::new(tokio::task::spawn_blocking(laying).await??))
+    }
+
+    /// The bytecode of each wheel, where it is to be made and can be.
+    async fn compile(
+        &self,
+        laid: &Arc<Laid>,
+        compiler: Option<&Compiler>,
+        warnings: &mut Vec<String>,
+    ) -> Result<Option<Vec<SplicedFile>>, InstallError> {
+        let (Some(compiler), Some(cache)) = (compiler, &self.installer.bytecode) else { return Ok(None) };
+        let archives = compiler.archives(laid, FOLDER, cache, self.listener).await?;
+        if archives.is_none() {
+            let interpreter = &compiler.interpreter;
+            warnings.push(format!(
+                "the packages are not compiled: the base has no whole Python at `{interpreter}`, so a container compiles what it imports at each start"
+            ));
+        }
+        Ok(archives)
+    }
+
+    /// The layer of the packages, and that of their bytecode.
+    async fn seal(&self, laid: &Arc<Laid>, archives: Option<Vec<SplicedFile>>) -> Result<Vec<SealedLayer>, InstallError> {
+        let (epoch_s, seals, listener, laid) = (self.epoch_s, self.seals.cloned(), self.listener.clone(), laid.clone());
         let sealing = move || -> Result<_, InstallError> {
-            let opened = wheels.into_iter().zip(files).map(|(wheel, file)| Wheel::open(wheel.name, file)).collect::<Result<Vec<_>, _>>()?;
             let root = TreePath::new(FOLDER).expect("a constant path");
-            let (layer, warnings) = wheel::layer(opened, &root, epoch_s)?;
-            let splice = Arc::new(layer.splice()?);
-            let sealed = seal_or_remember(&layer, splice, seals.as_ref(), &listener)?;
-            let (count, bytes) = layer.counted();
-            listener(Event::Note(format!("packages: {count} files, {bytes} bytes, in {} bytes of wheels", sealed.size_bytes)));
-            Ok((sealed, warnings))
+            let packages = laid.layer(&root, epoch_s).map_err(WheelFileError::Paths)?;
+            let mut sealed = vec![seal_or_remember(&packages, Purpose::Requirements, seals.as_ref(), &listener)?];
+            let (count, bytes) = packages.counted();
+            listener(Event::Note(format!("packages: {count} files, {bytes} bytes, in {} bytes of wheels", sealed[0].size_bytes)));
+            if let Some(archives) = archives {
+                let bytecode = bytecode::layer(&laid, archives, &root, epoch_s)?;
+                sealed.push(seal_or_remember(&bytecode, Purpose::Bytecode, seals.as_ref(), &listener)?);
+            }
+            Ok(sealed)
         };
         tokio::task::spawn_blocking(sealing).await?
     }
@@ -382,18 +421,18 @@ fn learn(package: &mut LockedPackage, found: &LockedPackage) {
 
 fn seal_or_remember(
     layer: &PackedLayer,
-    splice: Arc<Splice>,
+    purpose: Purpose,
     seals: Option<&SealCache>,
     listener: &Listener,
-) -> Result<SealedLayer, PackedError> {
-    let (_, bytes) = layer.counted();
+) -> Result<SealedLayer, InstallError> {
+    let (splice, (_, bytes)) = (Arc::new(layer.splice()?), layer.counted());
     listener(Event::Expect { bytes });
     if let Some(Remembered { digest, size_bytes, diff_id, .. }) = seals.and_then(|seals| seals.find_splice(&splice)) {
         listener(Event::Advance { bytes });
-        let (compression, purpose, source) = (Compression::Gzip, Purpose::Requirements, LayerSource::Splice(splice));
+        let (compression, source) = (Compression::Gzip, LayerSource::Splice(splice));
         return Ok(SealedLayer { digest, size_bytes, diff_id, compression, purpose, source });
     }
-    let sealed = seal_packed::seal(layer, splice.clone(), Purpose::Requirements, &|bytes| listener(Event::Advance { bytes }))?;
+    let sealed = seal_packed::seal(layer, splice.clone(), purpose, &|bytes| listener(Event::Advance { bytes }))?;
     if let Some(seals) = seals {
         seals.remember_splice(&splice, &sealed);
     }

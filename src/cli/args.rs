@@ -7,6 +7,7 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use clap::builder::FalseyValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::contract_args::ContractCommand;
@@ -146,6 +147,9 @@ pub struct ServeArguments {
     /// A folder of Python wheels that models' requirements are installed from, before any index; may be given more than once.
     #[arg(long, env = "HS_WHEELS", value_name = "DIR", value_delimiter = ':')]
     pub wheels: Vec<PathBuf>,
+    /// Do not compile the packages of models: nothing of a base is run here, and a container compiles what it imports at each start.
+    #[arg(long, env = "HS_NO_BYTECODE", value_parser = FalseyValueParser::new())]
+    pub no_bytecode: bool,
 }
 
 /// What can be said about a model beside its folder.
@@ -256,6 +260,9 @@ pub struct BuildArguments {
     /// Do not install the packages of requirements.txt.
     #[arg(long)]
     pub no_requirements: bool,
+    /// Do not compile the packages: nothing of the base is run here, and a container compiles what it imports at each start.
+    #[arg(long, env = "HS_NO_BYTECODE", value_parser = FalseyValueParser::new())]
+    pub no_bytecode: bool,
     /// Say what would be built and sent, and send nothing.
     #[arg(long)]
     pub dry_run: bool,

@@ -149,7 +149,7 @@ fn of_builds(arguments: &BuildArguments, settings: &Settings, model: &Model) -> 
     of_builds.cache = of_builds.cache.filter(|_| !arguments.no_cache);
     // A client of its own, with the authorities of this machine: not for a model that needs none.
     if !arguments.no_requirements && model.required.is_some() {
-        of_builds.installer = Some(settings.packages.installer(&arguments.wheels, &settings.registries, true)?);
+        of_builds.installer = Some(settings.packages.installer(&arguments.wheels, &settings.registries, true, !arguments.no_bytecode)?);
     }
     Ok(of_builds)
 }

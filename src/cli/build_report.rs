@@ -83,6 +83,7 @@ fn explain(ExplainedLayer { layer, inside }: &ExplainedLayer, out: &mut String) 
         (_, Purpose::Base) => "of the base, as it is".to_owned(),
         (_, Purpose::Contract) => "the contract, alone so that it can be read and replaced by itself".to_owned(),
         (_, Purpose::Requirements) => "the packages of requirements.txt, as their wheels have them".to_owned(),
+        (_, Purpose::Bytecode) => "their bytecode, compiled by the base's own Python".to_owned(),
         (Some(sample), _) if sample.shrinks() => format!("large, compressed: by a sample, to {:.0} % of its size", sample.ratio() * 100.0),
         (Some(sample), _) => format!("large, as it is: by a sample, compressing would leave {:.0} % of it", sample.ratio() * 100.0),
         (None, _) if matches!(layer.source, LayerSource::Recipe(_)) => "as it is: nothing was to be compressed".to_owned(),

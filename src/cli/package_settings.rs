@@ -11,6 +11,7 @@ use crate::build::index_settings::IndexSettings;
 use crate::build::requirements::Installer;
 use crate::build::resolver::Resolvers;
 use crate::build::wheel_fetch::{FetchError, Fetcher};
+use crate::disk::bytecode_cache::BytecodeCache;
 use crate::disk::digest_cache::DigestCache;
 use crate::disk::wheel_cache::WheelCache;
 use crate::registry::settings::RegistrySettings;
@@ -42,7 +43,7 @@ pub struct PackageSettings {
 }
 
 impl PackageSettings {
-    /// Looks at variables and files. `cache_folder` is where wheels are kept, `wheels` what the config file names.
+    /// Looks at variables and files. `cache_folder` is where wheels and their bytecode are kept, `wheels` what the config file names.
     pub fn find(
         variable: &dyn Fn(&str) -> Option<OsString>,
         cache_folder: PathBuf,
@@ -67,20 +68,27 @@ impl PackageSettings {
         PackageSettings { resolvers: Resolvers { uv, pip, index: index(variable), wheels }, cache_folder, digests }
     }
 
-    /// Keeps wheels elsewhere: a service has no home.
-    pub fn with_cache(self, cache_folder: PathBuf) -> PackageSettings {
-        PackageSettings { cache_folder, ..self }
+    /// Keeps wheels and bytecode elsewhere: a service has no home.
+    pub fn with_caches(self, folder: &Path) -> PackageSettings {
+        PackageSettings { cache_folder: folder.to_owned(), ..self }
     }
 
-    /// What installs, with more folders of wheels. `trusts_addresses`: models are the user's own.
-    pub fn installer(&self, wheels: &[PathBuf], registries: &RegistrySettings, trusts_addresses: bool) -> Result<Installer, FetchError> {
+    /// What installs, with more folders of wheels. `trusts_models`: they are the user's own. `compiles`: packages get their bytecode.
+    pub fn installer(
+        &self,
+        wheels: &[PathBuf],
+        registries: &RegistrySettings,
+        trusts_models: bool,
+        compiles: bool,
+    ) -> Result<Installer, FetchError> {
         let mut resolvers = self.resolvers.clone();
         // A resolver runs in another folder.
         let absolute = |folder: &PathBuf| fs::canonicalize(folder).unwrap_or_else(|_| folder.clone());
         resolvers.wheels = wheels.iter().chain(&self.resolvers.wheels).map(absolute).collect();
         let fetcher = Fetcher::new(registries, resolvers.index.clone())?;
-        let cache = WheelCache { folder: self.cache_folder.clone(), given: resolvers.wheels.clone(), digests: self.digests.clone() };
-        Ok(Installer { resolvers, cache, fetcher, trusts_addresses })
+        let cache = WheelCache { folder: self.cache_folder.join("wheels"), given: resolvers.wheels.clone(), digests: self.digests.clone() };
+        let bytecode = compiles.then(|| BytecodeCache::below(&self.cache_folder));
+        Ok(Installer { resolvers, cache, fetcher, trusts_models, bytecode })
     }
 }
 

@@ -238,11 +238,11 @@ impl Settings {
         let compression = text_variable("HS_COMPRESSION").or(file.compression);
         let compression = compression.as_deref().map(str::parse).transpose().map_err(SettingsError::Compression)?.unwrap_or_default();
         let cache = |name: &str| Some(home_folder("XDG_CACHE_HOME", ".cache")?.join("lamina").join(name));
-        let wheels = cache("wheels").unwrap_or_else(|| data_folder.join("wheels"));
+        let packages = home_folder("XDG_CACHE_HOME", ".cache").map_or_else(|| data_folder.clone(), |folder| folder.join("lamina"));
         let digests = cache("digests").map(DigestCache::new);
         Ok(Settings {
             data_folder,
-            packages: PackageSettings::find(&variable, wheels, digests.clone(), file.wheels_dirs),
+            packages: PackageSettings::find(&variable, packages, digests.clone(), file.wheels_dirs),
             layer_cache: cache("layers").map(SealCache::new),
             digest_cache: digests,
             type_cache: cache("types").map(TypeCache::new),

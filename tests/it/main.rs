@@ -10,6 +10,7 @@ mod archives;
 mod bad_archives;
 mod base_commands;
 mod base_families;
+mod bytecode;
 mod changing_files;
 mod compression;
 mod container_frameworks;
@@ -87,6 +88,7 @@ mod support {
     pub mod models;
     pub mod outside;
     pub mod podman;
+    pub mod python_base;
     pub mod python_packages;
     pub mod real_base;
     pub mod shelves;
