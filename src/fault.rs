@@ -9,6 +9,8 @@
 
 use std::error::Error;
 
+use serde_json::Value;
+
 /// Whose a failure is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
@@ -104,6 +106,11 @@ pub trait Failure: Error + Send + Sync + 'static {
 
     /// What the user can do about it: one sentence, no full stop at its end.
     fn remedy(&self) -> Option<String> {
+        None
+    }
+
+    /// What programs read of it, where there is more than sentences: on standard output with `--output json`, and in answers of `/api/v2`.
+    fn document(&self) -> Option<Value> {
         None
     }
 }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::args::ModelArguments;
 use super::contract_source::{self, ContractSourceError};
-use super::say::{PrintError, Voice};
+use super::say::Voice;
 use super::settings::Settings;
 use crate::contract::change::{self, Change};
 use crate::contract::compare::Difference;
@@ -39,10 +39,40 @@ impl Failure for CheckError {
 
 /// A contract has changes that the gate does not let through.
 #[derive(Debug, thiserror::Error)]
+#[error("{refused}")]
+pub struct DiffError {
+    /// What the old contract is called.
+    old: String,
+    /// What the new one is called.
+    new: String,
+    /// The changes.
+    refused: GateError,
+}
+
+impl Failure for DiffError {
+    fn fault(&self) -> Fault {
+        self.refused.fault()
+    }
+
+    fn remedy(&self) -> Option<String> {
+        self.refused.remedy()
+    }
+
+    fn document(&self) -> Option<Value> {
+        self.refused.document_of(&self.old, Some(&self.new))
+    }
+}
+
+/// A model's contract has such changes.
+#[derive(Debug, thiserror::Error)]
 #[error("the model is refused: against `{reference}`")]
 pub struct AgainstError {
     /// Whose contract is in use.
     reference: String,
+    /// What that contract is called.
+    old: String,
+    /// What the model's is called, where it has one.
+    new: Option<String>,
     /// The changes.
     #[source]
     source: GateError,
@@ -55,6 +85,10 @@ impl Failure for AgainstError {
 
     fn remedy(&self) -> Option<String> {
         self.source.remedy()
+    }
+
+    fn document(&self) -> Option<Value> {
+        self.source.document_of(&self.old, self.new.as_deref())
     }
 }
 
@@ -94,14 +128,13 @@ pub async fn against(model: &Model, reference: &str, gate: &str, settings: &Sett
     let gate: Gate = gate.parse()?;
     let old = contract_source::find(reference, &ModelArguments::default(), settings).await?;
     let new = model.contract.as_ref().map(|found| found.contract.clone()).unwrap_or_default();
-    let changes = match gate::gate(&old.contract, &new, gate) {
-        Ok(changes) => changes,
-        Err(source) => {
-            let file = model.contract.as_ref().map(|found| found.source.as_str());
-            tell_refused(&document(&old.source, file, &source.changes), voice)?;
-            return Err(AgainstError { reference: reference.to_owned(), source }.into());
-        }
-    };
+    let named = || model.contract.as_ref().map(|found| found.source.clone());
+    let changes = gate::gate(&old.contract, &new, gate).map_err(|source| AgainstError {
+        reference: reference.to_owned(),
+        old: old.source.clone(),
+        new: named(),
+        source,
+    })?;
     for change in changes {
         voice.note(&format!("  against {reference}: {} {}", change.path, change.sentence));
     }
@@ -117,24 +150,11 @@ pub async fn diff(old: &str, new: &str, gate: Option<&str>, settings: &Settings,
     for warning in old.warnings.iter().chain(&new.warnings) {
         voice.warn(warning);
     }
-    let changes = change::changes(&old.contract, &new.contract);
-    let document = document(&old.source, Some(&new.source), &changes);
-    if let Err(refused) = gate::gate(&old.contract, &new.contract, gate) {
-        tell_refused(&document, voice)?;
-        return Err(refused.into());
-    }
+    let changes = gate::gate(&old.contract, &new.contract, gate);
+    let changes = changes.map_err(|refused| DiffError { old: old.source.clone(), new: new.source.clone(), refused })?;
+    let document = json!({"old": old.source, "new": new.source, "worst": change::worst(&changes), "changes": changes});
     voice.result(&document, &text(&changes))?;
     Ok(())
-}
-
-/// The changes as one document. `new` is `None` where a model has no contract.
-fn document(old: &str, new: Option<&str>, changes: &[Change]) -> Value {
-    json!({"old": old, "new": new, "worst": change::worst(changes), "changes": changes})
-}
-
-/// Prints the changes that a gate refuses for programs, as they are printed where it lets them through. People read them in the refusal.
-fn tell_refused(document: &Value, voice: &Voice) -> Result<(), PrintError> {
-    if voice.is_json() { voice.result(document, "") } else { Ok(()) }
 }
 
 /// The changes for people, an empty line between two.

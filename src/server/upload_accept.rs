@@ -65,6 +65,10 @@ impl Failure for GateRefusal {
     fn remedy(&self) -> Option<String> {
         self.source.remedy()
     }
+
+    fn document(&self) -> Option<Value> {
+        self.source.document_of(&format!("{}:{}", self.model, self.version), Some(&self.model))
+    }
 }
 
 /// Checks the model of a form, moves its files into the store and makes its version.
