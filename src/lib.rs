@@ -528,6 +528,9 @@ pub mod registry {
     /// What registries want users to know.
     pub mod warnings;
 
+    /// Hosts that let us wait.
+    pub mod silence;
+
     /// How each host is reached.
     pub mod settings;
 
@@ -572,6 +575,9 @@ pub mod registry {
 
     /// Who we are to a registry, by TLS.
     pub mod client_certificate;
+
+    /// The HTTP clients, made when they are needed.
+    pub mod late_clients;
 
     /// The authorisation of a request.
     pub mod tokens;

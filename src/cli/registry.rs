@@ -23,6 +23,9 @@ use crate::registry::doctor::{Doctor, Options};
 /// How long what was written is asked to be deleted, after a signal; a second signal ends that too.
 const CLEAN_UP_MAX: Duration = Duration::from_secs(30);
 
+/// How long the registry may take to store what it is sent, and a second for each MiB of that.
+const COMMIT_MAX: Duration = Duration::from_mins(3);
+
 /// Why there is nothing to examine.
 #[derive(Debug, thiserror::Error)]
 pub enum DoctorError {
@@ -52,7 +55,10 @@ async fn doctor(arguments: &DoctorArguments, settings: &Settings, voice: &Voice)
     let reference = repository(&arguments.repository)?;
     let mount_from = arguments.mount_from.as_deref().map(|text| beside(&reference, text)).transpose()?;
     let access = if arguments.read_only { Access::Pull } else { Access::Push };
-    let repository = Registries::new(settings.registries.clone())?.repository(&reference, access)?;
+    let mut registries = settings.registries.clone();
+    // A doctor does not wait for half an hour for a blob that is no larger than this.
+    registries.patience.commit = registries.patience.commit.min(COMMIT_MAX + Duration::from_secs(arguments.body_mib));
+    let repository = Registries::new(registries)?.repository(&reference, access)?;
     let options = Options { read_only: arguments.read_only, body_bytes_max: arguments.body_mib << 20, mount_from };
     let mut doctor = Doctor::new(&repository, options, voice.listener());
     let stopped = tokio::select! {

@@ -56,6 +56,7 @@ mod registry_lies;
 mod registry_login;
 mod registry_memory;
 mod registry_referrers;
+mod registry_silence;
 mod registry_torn;
 mod registry_uploads;
 mod requirements;
@@ -87,6 +88,7 @@ mod support {
     pub mod python_packages;
     pub mod real_base;
     pub mod shelves;
+    pub mod silent_host;
     pub mod small_disk;
     pub mod wire_tap;
 }
