@@ -615,8 +615,17 @@ pub mod registry {
     /// How it asks.
     pub mod doctor_ask;
 
-    /// Who answers, and who we are.
+    /// Who answers.
     pub mod doctor_reach;
+
+    /// Whether it is a registry.
+    pub mod doctor_recognise;
+
+    /// Who we are to it.
+    pub mod doctor_login;
+
+    /// A host without a repository.
+    pub mod doctor_host;
 
     /// What it pushes.
     pub mod doctor_samples;
@@ -877,6 +886,9 @@ pub mod cli {
 
     /// What a finding of a doctor means.
     pub mod registry_words;
+
+    /// What it means for logins.
+    pub mod registry_login_words;
 
     /// What it means for layers.
     pub mod registry_upload_words;

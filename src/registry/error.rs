@@ -55,6 +55,7 @@ pub enum Operation {
     ListReferrers,
     ListReferrer,
     AskApi,
+    ListRepositories,
     DeleteManifest,
     DeleteBlob,
 }
@@ -74,6 +75,7 @@ impl fmt::Display for Operation {
             Operation::ListReferrers => "list the referrers of",
             Operation::ListReferrer => "put among its subject's referrers",
             Operation::AskApi => "ask for the API of",
+            Operation::ListRepositories => "list the repositories of",
             Operation::DeleteManifest => "delete manifest",
             Operation::DeleteBlob => "delete blob",
         })

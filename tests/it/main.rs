@@ -48,6 +48,7 @@ mod registry_certificates;
 mod registry_clients;
 mod registry_doctor;
 mod registry_doctor_profile;
+mod registry_doctor_strangers;
 mod registry_faults;
 mod registry_full_disks;
 mod registry_habits;
