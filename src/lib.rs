@@ -567,6 +567,9 @@ pub mod registry {
     /// What is known of a registry's ways.
     pub mod profile;
 
+    /// A body on its way.
+    pub mod measured_body;
+
     /// One request, one answer.
     pub mod wire;
 
@@ -599,6 +602,9 @@ pub mod registry {
 
     /// Blobs, pushed.
     pub mod upload;
+
+    /// The uploads of a push that fails.
+    pub mod open_uploads;
 
     /// Blobs, mounted.
     pub mod mount;

@@ -26,6 +26,7 @@ use super::error::{Action, Operation, RegistryError};
 use super::journal::Journal;
 use super::known_blobs::KnownBlobs;
 use super::late_clients::{LateClients, Trust};
+use super::open_uploads::OpenUploads;
 use super::profile::{Profile, Profiles};
 use super::retry::Tries;
 use super::settings::{HostSettings, Patience, RegistrySettings};
@@ -86,6 +87,8 @@ pub(super) struct Endpoint {
     pub(super) host: Arc<Host>,
     pub(super) repository: String,
     pub(super) access: Access,
+    /// What is being pushed through this handle and its clones.
+    pub(super) open_uploads: Arc<OpenUploads>,
 }
 
 /// One registry, and what is known of it.
@@ -154,12 +157,12 @@ impl Registries {
     /// The repository of `reference`; its tag and digest play no part. Nothing is sent.
     pub fn repository(&self, reference: &Reference, access: Access) -> Result<Repository, RegistryError> {
         let host = self.host(&reference.registry)?;
-        let origin = Endpoint { host, repository: reference.repository.clone(), access };
+        let origin = Endpoint { host, repository: reference.repository.clone(), access, open_uploads: Arc::default() };
         let mut mirrors = Vec::new();
         for mirror in self.shared.settings.hosts.get(&reference.registry).map(|host| host.mirrors.as_slice()).unwrap_or_default() {
             let (registry, prefix) = mirror.trim_end_matches('/').split_once('/').unwrap_or((mirror.trim_end_matches('/'), ""));
             let repository = if prefix.is_empty() { reference.repository.clone() } else { format!("{prefix}/{}", reference.repository) };
-            mirrors.push(Endpoint { host: self.host(registry)?, repository, access: Access::Pull });
+            mirrors.push(Endpoint { host: self.host(registry)?, repository, access: Access::Pull, open_uploads: Arc::default() });
         }
         Ok(Repository { origin, mirrors })
     }

@@ -7,14 +7,14 @@
 
 use std::collections::BTreeSet;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use futures_util::{Stream, StreamExt};
+use futures_util::Stream;
 use reqwest::header::{CONTENT_LENGTH, HeaderMap};
 use reqwest::{Client, Method, Response};
-use tokio::sync::{Notify, OnceCell};
+use tokio::sync::OnceCell;
 use tokio::time::{Instant, timeout};
 use url::Url;
 
@@ -22,6 +22,7 @@ use super::address::{Address, AddressError, origin_text, refuse_private_literal}
 use super::answer::{Answer, BODY_BYTES_MAX};
 use super::error::{Action, Operation, RegistryError};
 use super::late_clients::LateClients;
+use super::measured_body::{Pulse, measured};
 use super::settings::Patience;
 use super::silence::{Silence, Teller, Wait};
 use super::trouble::Trouble;
@@ -303,69 +304,6 @@ fn is_absence(error: &RegistryError) -> bool {
         error,
         RegistryError::Stalled { .. } | RegistryError::Unreachable { trouble: Trouble::NoConnection | Trouble::UnknownHost, .. }
     )
-}
-
-/// What a body that is being sent tells of itself.
-#[derive(Default)]
-struct Pulse {
-    sent_bytes: AtomicU64,
-    ended: AtomicBool,
-    moved: Notify,
-    failure: Mutex<Option<Box<dyn Failure>>>,
-}
-
-impl Pulse {
-    fn take_failure(&self, action: &Action) -> Option<RegistryError> {
-        let source = self.failure.lock().unwrap_or_else(PoisonError::into_inner).take()?;
-        Some(RegistryError::Source { action: action.clone(), source })
-    }
-
-    /// Keeps the cause, and makes the error that ends the body.
-    fn fail(&self, failure: Box<dyn Failure>) -> std::io::Error {
-        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure);
-        std::io::Error::other("the source failed")
-    }
-}
-
-/// Counts `stream` into `pulse`, and fails where it has not exactly `size_bytes`.
-fn measured(
-    stream: BodyStream,
-    size_bytes: u64,
-    action: Action,
-    pulse: Arc<Pulse>,
-) -> impl Stream<Item = Result<Bytes, std::io::Error>> + Send + 'static {
-    let other_size = move |found: String| -> Box<dyn Failure> {
-        Box::new(RegistryError::OtherSize { action: action.clone(), expected_bytes: size_bytes, found })
-    };
-    // The second part of the state: whether the stream is over.
-    futures_util::stream::unfold((stream, false), move |(mut stream, over)| {
-        let pulse = pulse.clone();
-        let other_size = other_size.clone();
-        async move {
-            if over {
-                return None;
-            }
-            let sent_bytes = pulse.sent_bytes.load(Ordering::Acquire);
-            let item = match stream.next().await {
-                Some(Ok(piece)) => {
-                    let sent_bytes = sent_bytes + piece.len() as u64;
-                    if sent_bytes > size_bytes {
-                        Err(pulse.fail(other_size(format!("the source gives at least {sent_bytes}"))))
-                    } else {
-                        pulse.sent_bytes.store(sent_bytes, Ordering::Release);
-                        pulse.ended.store(sent_bytes == size_bytes, Ordering::Release);
-                        Ok(piece)
-                    }
-                }
-                Some(Err(failure)) => Err(pulse.fail(failure)),
-                None if sent_bytes < size_bytes => Err(pulse.fail(other_size(format!("the source gives {sent_bytes}")))),
-                None => return None,
-            };
-            pulse.moved.notify_one();
-            let over = item.is_err();
-            Some((item, (stream, over)))
-        }
-    })
 }
 
 /// The library's error without the URL in it.

@@ -51,6 +51,7 @@ mod registry_doctor_profile;
 mod registry_doctor_strangers;
 mod registry_faults;
 mod registry_full_disks;
+mod registry_given_up;
 mod registry_habits;
 mod registry_kills;
 mod registry_lies;
