@@ -332,7 +332,7 @@ async fn install(
     warnings: &mut Vec<String>,
     listener: &Listener,
 ) -> Result<Option<(Installed, Vec<SealedLayer>)>, BuildError> {
-    let Some(required) = &model.required else { return Ok(None) };
+    let Some(required) = model.required.as_ref().filter(|required| !required.is_empty()) else { return Ok(None) };
     let Some(installer) = &request.installer else {
         warnings.push(format!("the packages of `{}` are not installed, as was asked: the runtime must have them", required.file));
         return Ok(None);

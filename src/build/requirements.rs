@@ -6,20 +6,24 @@
 //!
 //! What must stay true: with a lock, the same wheels on every machine and every day; a wheel's bytes are those of its hash before any of them is used.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 
-use super::resolver::{Answer, Question, ResolveError, Resolvers};
+use super::lock_mismatch::LockMismatch;
+use super::resolver::{Answer, Question, Resolvers};
+use super::resolver_error::ResolveError;
 use super::wheel_fetch::{FetchError, Fetcher};
 use crate::disk::seal_cache::{Remembered, SealCache};
 use crate::disk::seal_packed::{self, PackedError};
 use crate::disk::wheel::{self, Wheel, WheelFileError};
 use crate::disk::wheel_cache::{WheelCache, WheelCacheError};
+use crate::disk::wheel_folder::{self, WheelFolderError};
 use crate::fault::{Failure, Fault};
-use crate::model::requirements::{self, Required, RequirementsError};
+use crate::model::required::Required;
+use crate::model::requirements::{self, RequirementsError};
 use crate::model::requirements_lock::{self, ChosenWheel, Lock, LockError, LockedPackage};
 use crate::model::wheel_target::Target;
 use crate::oci::digest::Digest;
@@ -31,6 +35,8 @@ use crate::progress::{Event, Listener};
 
 /// Where the packages are in the image, without the leading `/`.
 pub const FOLDER: &str = "model/lib";
+/// Which SHA-256 a project's wheel may have.
+type Hashes = BTreeMap<String, BTreeSet<Digest>>;
 /// How many wheels are fetched at once.
 const FETCHES: usize = 4;
 
@@ -100,6 +106,12 @@ pub enum InstallError {
     /// A wheel's directory points outside of it.
     #[error("laying out the packages")]
     Splice(#[from] SpliceError),
+    /// The lock wants another wheel than there is.
+    #[error(transparent)]
+    Mismatch(#[from] LockMismatch),
+    /// A wheel in a folder of the user's.
+    #[error(transparent)]
+    Folder(#[from] WheelFolderError),
     /// Nobody has the wheel of a lock.
     #[error("the lock's `{project}` {version} is to be had nowhere: {tried}")]
     Nowhere {
@@ -125,6 +137,8 @@ impl InstallError {
             InstallError::Cache(error) => error,
             InstallError::Wheel(error) => error,
             InstallError::Packed(error) => error,
+            InstallError::Mismatch(error) => error,
+            InstallError::Folder(error) => error,
             InstallError::Splice(_) | InstallError::Nowhere { .. } | InstallError::Stopped(_) => return None,
         })
     }
@@ -214,11 +228,11 @@ impl Installation<'_> {
                 return Ok(Some((lock, LockOrigin::Earlier, Vec::new())));
             }
         }
-        let text = requirements::to_text(&requirements);
+        let (text, hashes) = (requirements::to_text(&requirements), requirements::hashes(&requirements));
         let (mut of_targets, mut folders) = (Vec::new(), Vec::new());
         for target in self.targets {
             self.note(format!("choosing packages for {target}"));
-            let answer = self.ask(&text, target, true).await?;
+            let answer = self.ask(&text, &hashes, target, true).await?;
             warnings.extend(answer.warnings);
             folders.extend(answer.folders);
             of_targets.push((target.clone(), answer.lock));
@@ -226,8 +240,8 @@ impl Installation<'_> {
         Ok(Some((Lock::join(made_from, &of_targets), LockOrigin::Resolved, folders)))
     }
 
-    async fn ask(&self, requirements: &str, target: &Target, dependencies: bool) -> Result<Answer, ResolveError> {
-        self.installer.resolvers.resolve(&Question { requirements, target, dependencies, scratch: self.scratch }).await
+    async fn ask(&self, requirements: &str, hashes: &Hashes, target: &Target, dependencies: bool) -> Result<Answer, ResolveError> {
+        self.installer.resolvers.resolve(&Question { requirements, hashes, target, dependencies, scratch: self.scratch }).await
     }
 
     /// The wheel of each package. Where the lock has no names for hashes, the cache may know them, or the resolver.
@@ -246,12 +260,16 @@ impl Installation<'_> {
             .collect();
         if !unknown.is_empty() {
             let pins = pinned(unknown.iter().map(|(project, version)| (project, version)));
-            let answer = self.ask(&pins, target, false).await?;
+            let answer = self.ask(&pins, &Hashes::new(), target, false).await?;
             folders.extend(answer.folders);
             for found in &answer.lock.packages {
                 let of_lock =
                     lock.packages.iter_mut().filter(|package| package.project == found.project && package.version == found.version);
                 of_lock.for_each(|package| learn(package, found));
+            }
+            let mut wanted = lock.of_target(target)?.into_iter().filter(|package| package.choose(target).is_err());
+            if let Some(mismatch) = wanted.find_map(|package| LockMismatch::of(package, &answer.lock.packages)) {
+                return Err(mismatch.into());
             }
         }
         Ok(lock.of_target(target)?.into_iter().map(|package| package.choose(target)).collect::<Result<_, _>>()?)
@@ -325,12 +343,15 @@ impl Installation<'_> {
         let without: Vec<&&ChosenWheel> = missing.iter().filter(|wheel| wheel.url.is_none()).collect();
         let Some(first) = without.first() else { return Ok(addresses) };
         let pins = pinned(without.iter().map(|wheel| (&wheel.project, &wheel.version)));
-        let answer = match self.ask(&pins, target, false).await {
+        let answer = match self.ask(&pins, &Hashes::new(), target, false).await {
             // Without a resolver, or where it knows no such version, the lock names what cannot be had.
-            Err(ResolveError::NoResolver | ResolveError::NoWheel { .. } | ResolveError::Unmet { .. }) => return Err(self.nowhere(first)),
+            Err(error) if error.is_a_lack() || matches!(error, ResolveError::NoResolver) => return Err(self.nowhere(first)),
             answered => answered?,
         };
         folders.extend(answer.folders);
+        if let Some(mismatch) = without.iter().find_map(|wheel| LockMismatch::of(&wheel.as_locked(), &answer.lock.packages)) {
+            return Err(mismatch.into());
+        }
         for wheel in answer.lock.packages.into_iter().flat_map(|package| package.wheels) {
             addresses.extend(wheel.url.map(|url| (wheel.digest, url)));
         }
@@ -338,12 +359,15 @@ impl Installation<'_> {
     }
 
     fn nowhere(&self, wheel: &ChosenWheel) -> InstallError {
-        let name = &wheel.name.file_name;
-        let tried = match self.installer.cache.given_digest(name, self.listener) {
-            Some((folder, found)) => format!("`{name}` in `{}` is {found} and not {}", folder.display(), wheel.digest),
-            None => format!("`{name}` with {} is in no folder of wheels, and no index has it", wheel.digest),
-        };
-        InstallError::Nowhere { project: wheel.project.clone(), version: wheel.version.clone(), tried }
+        let ChosenWheel { project, version, name, digest, .. } = wheel;
+        if let Some((folder, found)) = self.installer.cache.given_digest(&name.file_name, self.listener) {
+            return LockMismatch::in_folder(project, version, digest, &folder, &name.file_name, &found).into();
+        }
+        if let Some(damage) = wheel_folder::find_damage(&self.installer.cache.given, &|found| found == name) {
+            return damage.into();
+        }
+        let tried = format!("`{}` with {digest} is in no folder of wheels, and no index has it", name.file_name);
+        InstallError::Nowhere { project: project.clone(), version: version.clone(), tried }
     }
 
     async fn seal(&self, wheels: Vec<ChosenWheel>, files: Vec<SplicedFile>) -> Result<(SealedLayer, Vec<String>), InstallError> {

@@ -81,6 +81,7 @@ pub struct Outcome {
 /// Runs `hs build`.
 pub async fn run(arguments: &BuildArguments, settings: &Settings, voice: &Voice) -> Result<(), Box<dyn Failure>> {
     let started = Instant::now();
+    settings.packages.check_wheels(&arguments.wheels)?;
     let locations: Vec<Location> = arguments.to.iter().map(|text| open::location(text)).collect::<Result<_, _>>()?;
     let places = settings.places()?;
     // A registry is opened without a trace, so its layers may go while others are hashed. A local form makes its files: after the build, then.

@@ -9,10 +9,11 @@ use std::path::{Path, PathBuf};
 
 use crate::build::index_settings::IndexSettings;
 use crate::build::requirements::Installer;
-use crate::build::resolver::Resolvers;
+use crate::build::resolver::{Program, Resolvers};
 use crate::build::wheel_fetch::{FetchError, Fetcher};
 use crate::disk::digest_cache::DigestCache;
 use crate::disk::wheel_cache::WheelCache;
+use crate::disk::wheel_folder::{self, WheelFolderError};
 use crate::registry::settings::RegistrySettings;
 
 /// The variables of pip and uv that say where packages come from.
@@ -51,17 +52,18 @@ impl PackageSettings {
     ) -> PackageSettings {
         let path = variable("PATH");
         let program = |name: &str| find_program(path.as_deref(), name);
+        let found = |words: Vec<OsString>| Program { words, variable: None };
         let uv = match variable("HS_UV") {
             Some(off) if off == OFF => None,
-            Some(named) => Some(PathBuf::from(named)),
-            None => program("uv"),
+            Some(named) => Some(named_program("HS_UV", named)),
+            None => program("uv").map(|uv| found(vec![uv.into_os_string()])),
         };
         let pip = match variable("HS_PIP") {
             Some(off) if off == OFF => None,
-            Some(named) => Some(vec![named]),
-            None => program("pip3").or_else(|| program("pip")).map(|pip| vec![pip.into_os_string()]).or_else(|| {
+            Some(named) => Some(named_program("HS_PIP", named)),
+            None => program("pip3").or_else(|| program("pip")).map(|pip| found(vec![pip.into_os_string()])).or_else(|| {
                 let python = program("python3")?.into_os_string();
-                Some(vec![python, "-m".into(), "pip".into()])
+                Some(found(vec![python, "-m".into(), "pip".into()]))
             }),
         };
         PackageSettings { resolvers: Resolvers { uv, pip, index: index(variable), wheels }, cache_folder, digests }
@@ -70,6 +72,11 @@ impl PackageSettings {
     /// Keeps wheels elsewhere: a service has no home.
     pub fn with_cache(self, cache_folder: PathBuf) -> PackageSettings {
         PackageSettings { cache_folder, ..self }
+    }
+
+    /// Whether the folders of wheels are folders: those that the settings name, and more.
+    pub fn check_wheels(&self, wheels: &[PathBuf]) -> Result<(), WheelFolderError> {
+        wheel_folder::check(wheels.iter().chain(&self.resolvers.wheels))
     }
 
     /// What installs, with more folders of wheels. `trusts_addresses`: models are the user's own.
@@ -82,6 +89,13 @@ impl PackageSettings {
         let cache = WheelCache { folder: self.cache_folder.clone(), given: resolvers.wheels.clone(), digests: self.digests.clone() };
         Ok(Installer { resolvers, cache, fetcher, trusts_addresses })
     }
+}
+
+/// What a variable names. A resolver runs in another folder, so that a path is one from here.
+fn named_program(variable: &'static str, named: OsString) -> Program {
+    let is_path = named.as_encoded_bytes().contains(&b'/');
+    let absolute = if is_path { std::path::absolute(&named).map_or(named, PathBuf::into_os_string) } else { named };
+    Program { words: vec![absolute], variable: Some(variable) }
 }
 
 fn find_program(path: Option<&OsStr>, name: &str) -> Option<PathBuf> {

@@ -145,6 +145,7 @@ async fn of_folder(
     settings: &Settings,
     voice: &Voice,
 ) -> Result<(String, Option<Contract>), Box<dyn Failure>> {
+    settings.packages.check_wheels(&arguments.wheels)?;
     let words = BuildArguments {
         folder: arguments.what.clone().into(),
         version: None,
