@@ -9,9 +9,10 @@ use std::io;
 use std::process::ExitStatus;
 
 use super::index_trouble::Trouble;
+use super::resolver_words::STUMBLED;
 use crate::disk::wheel_folder::WheelFolderError;
 use crate::fault::{Failure, Fault};
-use crate::model::python_package::WheelName;
+use crate::model::python_package::{WheelName, normalised};
 use crate::model::requirements_lock::NO_WHEEL_REMEDY;
 
 /// What a resolver is called in a message.
@@ -153,9 +154,9 @@ impl ResolveError {
                 let begins = |rest: &str| {
                     rest.is_empty() || rest.starts_with(|letter: char| !(letter.is_ascii_alphanumeric() || "-_.".contains(letter)))
                 };
-                crate::model::python_package::normalised(package).strip_prefix(&wheel.project).is_some_and(begins)
+                normalised(package).strip_prefix(&wheel.project).is_some_and(begins)
             }
-            ResolveError::Failed { said, .. } => names(said) || said.contains("Is a directory"),
+            ResolveError::Failed { said, .. } => names(said) || said.starts_with(STUMBLED),
             ResolveError::Neither { of_folders, index } => of_folders.is_about(wheel) || index.is_about(wheel),
             _ => false,
         }

@@ -42,6 +42,8 @@ const NO_SOLUTION: &str = "No solution found when resolving dependencies";
 /// How pip does.
 const NONE_FOUND: &str = "Could not find a version that satisfies the requirement ";
 
+/// How a resolver's own fault is told: what it stumbled over is not in its words.
+pub const STUMBLED: &str = "it stumbled over something: ";
 /// No index has it.
 const NO_INDEX_HAS_IT: &str = "no index that was asked has one of this name";
 /// Nor has a folder.
@@ -93,11 +95,12 @@ pub fn read(printed: &str, log: &PipLog) -> Said {
     if let Some(at) = text.find("In --require-hashes mode").or_else(|| text.find("Hashes are required in --require-hashes mode")) {
         return Said::Hash(shortened(&text[at..]));
     }
-    // Of a program that stumbled over itself the last line tells most.
+    // Of a program that stumbled the last line tells most.
     let last = printed.trim_end().lines().next_back().filter(|_| printed.contains("Traceback (most recent call last)"));
-    Said::Other(
-        last.map_or_else(|| shortened(text.trim_start_matches("error: ").trim_start_matches("ERROR: ")), |last| shortened(&plain(last))),
-    )
+    Said::Other(match last {
+        Some(last) => format!("{STUMBLED}{}", shortened(&plain(last))),
+        None => shortened(text.trim_start_matches("error: ").trim_start_matches("ERROR: ")),
+    })
 }
 
 /// uv's words for a name that nobody has.
@@ -243,7 +246,7 @@ mod tests {
         let printed = "ERROR: In --require-hashes mode, all requirements must have their versions pinned with ==. These do not:\n    b from https://host/b.whl\n";
         assert!(matches!(read(printed), Said::Hash(said) if said.contains("pinned")));
         let crashed = "ERROR: Exception:\nTraceback (most recent call last):\n  File \"x.py\", line 1\nOSError: it is a directory\n";
-        assert_eq!(read(crashed), Said::Other("OSError: it is a directory".to_owned()));
+        assert_eq!(read(crashed), Said::Other(format!("{STUMBLED}OSError: it is a directory")));
     }
 
     #[test]

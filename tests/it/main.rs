@@ -59,7 +59,9 @@ mod registry_referrers;
 mod registry_torn;
 mod registry_uploads;
 mod requirements;
+mod requirements_index;
 mod requirements_lock;
+mod requirements_refused;
 mod service;
 mod service_live;
 mod service_refusals;
@@ -78,6 +80,7 @@ mod support {
     pub mod fault_registry;
     pub mod fault_tokens;
     pub mod fault_uploads;
+    pub mod faulty_index;
     pub mod guide;
     pub mod hs;
     pub mod images;
