@@ -129,16 +129,24 @@ pub struct PipLog {
     fetched: Vec<String>,
     /// Indexes that it does not ask since they are not encrypted.
     untrusted: Vec<String>,
+    /// What it asked for last.
+    asked: Option<String>,
+    /// Extras that packages do not have.
+    extras: Vec<String>,
 }
 
 impl PipLog {
     /// Takes a line of it.
     pub fn line(&mut self, line: &str) {
-        if self.refused.len() + self.fetched.len() + self.untrusted.len() >= LINES_MAX {
+        if self.refused.len() + self.fetched.len() + self.untrusted.len() + self.extras.len() >= LINES_MAX {
             return;
         }
         let after = |begin: &str| line.find(begin).map(|at| &line[at + begin.len()..]);
-        if let Some((address, reason)) = after("Could not fetch URL ").and_then(|rest| rest.split_once(": ")) {
+        if let Some(address) = after("Getting page ").or_else(|| after("Downloading link ")).or_else(|| after("Downloading ")) {
+            self.asked = address.split_whitespace().find(|word| word.contains("://")).map(str::to_owned).or(self.asked.take());
+        } else if let Some(said) = after("WARNING: ").filter(|said| said.contains(" does not provide the extra ")) {
+            self.extras.push(said.trim().chars().take(CAUSE_CHARS_MAX).collect());
+        } else if let Some((address, reason)) = after("Could not fetch URL ").and_then(|rest| rest.split_once(": ")) {
             let reason = reason.trim_end().trim_end_matches(" - skipping").to_owned();
             self.refused.push((address.to_owned(), reason));
         } else if let Some(address) = after("Fetched page ").and_then(|rest| rest.split(' ').next()) {
@@ -154,6 +162,16 @@ impl PipLog {
     /// Why a project may be in an index all the same.
     pub fn trouble(&self, project: &str) -> Option<Trouble> {
         self.untrusted().or_else(|| self.refused.iter().filter(|(address, _)| is_page_of(address, project)).find_map(trouble))
+    }
+
+    /// Of a connection that broke in the middle, of which it says all but whose.
+    pub fn broken(&self, said: &str) -> Option<Trouble> {
+        CAUSES.iter().any(|(signs, ..)| signs.iter().any(|sign| said.contains(sign))).then(|| Trouble::new(self.asked.as_ref()?, said))?
+    }
+
+    /// The extras that are required and that no package has, in pip's words.
+    pub fn extras(&self) -> &[String] {
+        &self.extras
     }
 
     /// Every index that was passed over, each host once.
@@ -272,6 +290,16 @@ mod tests {
         ]);
         assert_eq!((log.trouble("six"), log.is_unknown("six"), log.is_unknown("other")), (None, true, false));
         assert_eq!(log.troubles().iter().map(|trouble| trouble.host.as_str()).collect::<Vec<_>>(), ["two"]);
+        let broken = read(&["Getting page https://ann:****@one/simple/six/", "WARNING: six 1.17.0 does not provide the extra 'foo'"]);
+        let said = "Could not install packages due to an OSError: ('Connection broken: IncompleteRead(6 bytes read, 994 more expected)'";
+        assert_eq!(
+            broken.broken(said).map(|trouble| (trouble.host, trouble.cause)),
+            Some(("one".to_owned(), "the connection broke".to_owned()))
+        );
+        assert_eq!(
+            (broken.broken("something else"), broken.extras()),
+            (None, &["six 1.17.0 does not provide the extra 'foo'".to_owned()][..])
+        );
         let plain = read(&["WARNING: The repository located at host is not a trusted or secure host and is being ignored."]);
         assert!(plain.trouble("six").unwrap().remedy.contains("trusted-host"));
     }

@@ -188,6 +188,10 @@ impl Installation<'_> {
     pub async fn run(&self) -> Result<(Option<Installed>, Vec<String>), InstallError> {
         let mut warnings = Vec::new();
         let Some((mut lock, origin, mut folders)) = self.lock(&mut warnings).await? else { return Ok((None, warnings)) };
+        if lock.packages.is_empty() {
+            // Markers are for other machines than these.
+            return Ok((None, warnings));
+        }
         let (mut layers, mut packages) = (Vec::new(), Vec::new());
         for target in self.targets {
             let wheels = self.choose(&mut lock, target, &mut folders).await?;

@@ -32,6 +32,8 @@ use crate::oci::digest::Digest;
 const PATIENCE: Duration = Duration::from_mins(15);
 /// The versions of glibc that uv has words for; another is taken for the next lower one.
 const UV_GLIBCS: [u32; 12] = [17, 28, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40];
+/// What every `pylock.toml` has (PEP 751).
+const LOCK_VERSION: &[u8] = b"lock-version";
 /// How much of pip's log is read.
 const LOG_LINES_MAX: usize = 1_000_000;
 
@@ -122,20 +124,25 @@ impl Resolvers {
 
     async fn ask_uv(&self, uv: &Program, platform: &str, question: &Question<'_>, only_folders: bool) -> Result<Answer, ResolveError> {
         let mut command = uv.command()?;
-        command.args(["pip", "compile", "--quiet", "--no-progress", "--no-header", "--format", "pylock.toml", "--generate-hashes"]);
+        command.args(["pip", "compile", "--no-progress", "--no-header", "--format", "pylock.toml", "--generate-hashes"]);
         command.args(["--only-binary", ":all:", "--python-version", &question.target.python.to_string(), "--python-platform", platform]);
         command.arg("--system");
         if !question.dependencies {
             command.arg("--no-deps");
         }
         self.add_places(&mut command, only_folders);
+        command.envs(self.index.paths.iter().cloned());
         // An option that is given twice is an error to uv.
         let of_pip = self.index.options_for_uv().into_iter().filter(|option| !only_folders || option != "--no-index");
         command.args(of_pip).envs(self.index.variables_for_uv());
-        let Ran { answer, .. } = run(command, &uv.called("uv"), question).await?;
-        let lock = requirements_lock::read("uv's answer", &answer);
-        let lock = lock.map_err(|source| ResolveError::Answer { called: uv.called("uv"), source: source.into() })?;
-        Ok(Answer { lock, folders: folders_in(&answer), warnings: Vec::new() })
+        let Ran { answer, printed, .. } = run(command, &uv.called("uv"), question).await?;
+        let failed = |source| ResolveError::Answer { called: uv.called("uv"), source };
+        // A lock of nothing has a version all the same; what says nothing at all is no uv.
+        if !answer.windows(LOCK_VERSION.len()).any(|found| found == LOCK_VERSION) {
+            return Err(failed("it is no `pylock.toml`".into()));
+        }
+        let lock = requirements_lock::read("uv's answer", &answer).map_err(|source| failed(source.into()))?;
+        Ok(Answer { lock, folders: folders_in(&answer), warnings: resolver_words::extras(&printed) })
     }
 
     async fn ask_pip(&self, pip: &Program, question: &Question<'_>, only_folders: bool) -> Result<Answer, ResolveError> {
@@ -173,8 +180,9 @@ impl Resolvers {
             command.arg("--no-deps");
         }
         self.add_places(&mut command, only_folders);
+        command.envs(self.index.paths.iter().cloned());
         command.arg("-r");
-        let Ran { answer, log } = run(command, &pip.called("pip"), question).await?;
+        let Ran { answer, log, .. } = run(command, &pip.called("pip"), question).await?;
         let failed = |source| ResolveError::Answer { called: pip.called("pip"), source };
         let report: PipReport = serde_json::from_slice(&answer).map_err(|source| failed(source.into()))?;
         let (lock, mut warnings) = report.into_lock(target).map_err(|source| failed(source.into()))?;
@@ -184,6 +192,7 @@ impl Resolvers {
                 trouble.host, trouble.cause
             )
         }));
+        warnings.extend(log.extras().iter().cloned());
         Ok(Answer { lock, folders: folders_in(&answer), warnings })
     }
 
@@ -241,6 +250,7 @@ const PIP_LOG: &str = "pip.log";
 /// What a resolver that had an answer has left.
 struct Ran {
     answer: Vec<u8>,
+    printed: String,
     log: PipLog,
 }
 
@@ -257,12 +267,12 @@ async fn run(mut command: Command, called: &Called, question: &Question<'_>) -> 
     let ended = tokio::time::timeout(PATIENCE, resolver_process::run(command, folder.path())).await;
     let ended = ended.map_err(|_| ResolveError::Patience(called.name))?.map_err(|source| ResolveError::of_start(called, source))?;
     let log = read_log(&folder.path().join(PIP_LOG));
-    if ended.status.success() {
-        return Ok(Ran { answer: ended.stdout, log });
-    }
     let printed = String::from_utf8_lossy(&ended.stderr);
     // Where it ran is of no use to anybody, and no business of a service's client.
     let printed = printed.replace(&format!("{}/", folder.path().display()), "");
+    if ended.status.success() {
+        return Ok(Ran { answer: ended.stdout, printed, log });
+    }
     let target = question.target.to_string();
     Err(match resolver_words::read(&printed, &log) {
         Said::NoWheel { package, said } => ResolveError::NoWheel { package, target, said },

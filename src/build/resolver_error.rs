@@ -193,7 +193,7 @@ impl Failure for ResolveError {
             ResolveError::NoPackage { .. } => {
                 "correct its name, or name the index that has it (PIP_EXTRA_INDEX_URL, UV_INDEX) or a folder of wheels with `--wheels`".to_owned()
             }
-            ResolveError::Unmet { .. } => "change the versions in requirements.txt so that they can be installed together".to_owned(),
+            ResolveError::Unmet { .. } => "change the versions in requirements.txt to some that are there and can be installed together".to_owned(),
             ResolveError::Hash(_) => {
                 "correct the hashes (`uv pip compile --generate-hashes` writes them all), or remove them: what is chosen is locked by its hash in any case".to_owned()
             }

@@ -37,6 +37,8 @@ pub enum Said {
 
 /// The longest sentence.
 const SAID_CHARS_MAX: usize = 600;
+/// The most extras that are warned of.
+const EXTRAS_MAX: usize = 20;
 /// How uv begins where there is no answer.
 const NO_SOLUTION: &str = "No solution found when resolving dependencies";
 /// How pip does.
@@ -51,6 +53,7 @@ const NO_FOLDER_HAS_IT: &str = "it is in no folder of wheels, and no index was a
 
 /// Reads what was printed, and what pip's log says of indexes; it is empty for uv.
 pub fn read(printed: &str, log: &PipLog) -> Said {
+    let printed = &without_warnings(printed);
     let text = plain(printed);
     if let Some(trouble) = index_trouble::of_uv(&text) {
         return Said::Index(trouble);
@@ -95,12 +98,26 @@ pub fn read(printed: &str, log: &PipLog) -> Said {
     if let Some(at) = text.find("In --require-hashes mode").or_else(|| text.find("Hashes are required in --require-hashes mode")) {
         return Said::Hash(shortened(&text[at..]));
     }
+    if let Some(trouble) = log.broken(&text) {
+        return Said::Index(trouble);
+    }
     // Of a program that stumbled the last line tells most.
     let last = printed.trim_end().lines().next_back().filter(|_| printed.contains("Traceback (most recent call last)"));
     Said::Other(match last {
         Some(last) => format!("{STUMBLED}{}", shortened(&plain(last))),
         None => shortened(text.trim_start_matches("error: ").trim_start_matches("ERROR: ")),
     })
+}
+
+/// What uv says on the way is no cause.
+fn without_warnings(printed: &str) -> String {
+    printed.lines().filter(|line| !line.starts_with("warning: ")).fold(String::new(), |kept, line| kept + line + "\n")
+}
+
+/// The extras that are required and that no package has, in uv's words.
+pub fn extras(printed: &str) -> Vec<String> {
+    let warnings = printed.lines().filter_map(|line| line.strip_prefix("warning: "));
+    warnings.filter(|warning| warning.contains("does not have an extra named")).take(EXTRAS_MAX).map(shortened).collect()
 }
 
 /// uv's words for a name that nobody has.

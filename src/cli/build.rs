@@ -126,7 +126,8 @@ pub async fn build(
     let layout = Layout::from_word(&arguments.layout).ok_or_else(|| BuildCommandError::Layout(arguments.layout.clone()))?;
     let (folder, words, mut of_machine) = (arguments.folder.clone(), arguments.model.clone(), settings.clone());
     of_machine.type_cache = of_machine.type_cache.filter(|_| !arguments.no_cache);
-    let read = tokio::task::spawn_blocking(move || open::folder(&folder, &words, &of_machine)).await;
+    let no_requirements = arguments.no_requirements;
+    let read = tokio::task::spawn_blocking(move || open::folder(&folder, &words, no_requirements, &of_machine)).await;
     let open::ReadFolder { model, left_out, .. } = read.map_err(recipe::BuildError::Stopped)??;
     let cached = if arguments.no_cache { None } else { settings.fit_cache.clone() };
     let facts = fit::facts(&model, &arguments.folder, settings, cached).await.map_err(recipe::BuildError::Stopped)?;

@@ -31,6 +31,23 @@ const VARIABLES: [&str; 12] = [
     "UV_NO_INDEX",
     "SSL_CERT_FILE",
 ];
+/// Those that name one file or folder.
+const PATHS: [&str; 12] = [
+    "PIP_CERT",
+    "PIP_CLIENT_CERT",
+    "PIP_CONFIG_FILE",
+    "PIP_CACHE_DIR",
+    "UV_CONFIG_FILE",
+    "UV_CACHE_DIR",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "SSL_CLIENT_CERT",
+    "REQUESTS_CA_BUNDLE",
+    "CURL_CA_BUNDLE",
+    "NETRC",
+];
+/// Those that name several, or addresses, with blanks between.
+const PATH_LISTS: [&str; 6] = ["PIP_FIND_LINKS", "PIP_CONSTRAINT", "UV_FIND_LINKS", "UV_CONSTRAINT", "UV_OVERRIDE", "UV_BUILD_CONSTRAINT"];
 /// What switches a resolver off, in the place of its path.
 const OFF: &str = "off";
 
@@ -126,6 +143,25 @@ fn index(variable: &dyn Fn(&str) -> Option<OsString>) -> IndexSettings {
         .filter_map(|file| fs::read_to_string(file).ok())
         .any(|text| text.contains("index") || text.contains("find-links"));
     let netrc = variable("NETRC").map(PathBuf::from).or_else(|| below(&home, ".netrc"));
-    let variables: BTreeMap<String, String> = VARIABLES.into_iter().filter_map(|name| Some((name.to_owned(), text(name)?))).collect();
-    IndexSettings { variables, pip_files, uv_has_file, netrc: netrc.and_then(|file| fs::read_to_string(file).ok()) }
+    let paths = paths(variable);
+    let absolute = |name: &str| paths.iter().find(|(path, _)| path == name).and_then(|(_, value)| value.clone().into_string().ok());
+    let variables = VARIABLES.into_iter().filter_map(|name| Some((name.to_owned(), absolute(name).or_else(|| text(name))?)));
+    let variables: BTreeMap<String, String> = variables.collect();
+    IndexSettings { variables, pip_files, uv_has_file, netrc: netrc.and_then(|file| fs::read_to_string(file).ok()), paths }
+}
+
+/// The variables whose paths are said from where the user is, said from the root.
+fn paths(variable: &dyn Fn(&str) -> Option<OsString>) -> Vec<(String, OsString)> {
+    let absolute = |path: &OsStr| std::path::absolute(path).map_or_else(|_| path.to_owned(), PathBuf::into_os_string);
+    let of_word = |word: &str| {
+        let is_local = !word.contains("://") && !word.starts_with(['/', '~']);
+        if is_local { absolute(OsStr::new(word)).to_string_lossy().into_owned() } else { word.to_owned() }
+    };
+    let one = PATHS.into_iter().filter_map(|name| Some((name, absolute(&variable(name)?))));
+    let several = PATH_LISTS.into_iter().filter_map(|name| {
+        let words = variable(name)?.into_string().ok()?;
+        Some((name, words.split_whitespace().map(of_word).collect::<Vec<_>>().join(" ").into()))
+    });
+    let all = one.chain(several).filter(|(name, path)| variable(name).as_ref() != Some(path));
+    all.map(|(name, path)| (name.to_owned(), path)).collect()
 }

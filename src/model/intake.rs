@@ -46,6 +46,8 @@ pub struct Given {
     pub tags: Vec<String>,
     /// The file of requirements that an install command names.
     pub requirements: Option<TreePath>,
+    /// They are not installed, so that it does not matter what they say.
+    pub no_requirements: bool,
 }
 
 /// A model that can be built.
@@ -234,7 +236,7 @@ pub fn intake(tree: &Tree, given: &Given, open: Open<'_>) -> Result<Model, Intak
     }
     let model_type = said_type.map(str::to_owned).or(detected);
     let required = required(tree, &payload, given.requirements.as_ref().or(definition.requirements.as_ref()), open)?;
-    if let Some(required) = required.as_ref().filter(|_| is_python) {
+    if let Some(required) = required.as_ref().filter(|_| is_python && !given.no_requirements) {
         // What is refused is refused before anything is sent or numbered.
         required.check()?;
     }

@@ -158,13 +158,15 @@ fn check_requirement(text: &str) -> Result<(String, Parts), Wrong> {
     const SOURCES: [&str; 4] = ["git+", "hg+", "svn+", "bzr+"];
     let name_end = text.find(|letter: char| !(letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_' | '.'))).unwrap_or(text.len());
     let (name, rest) = text.split_at(name_end);
-    if SOURCES.iter().any(|source| text.contains(source)) {
+    // Options may name addresses, and are refused as what they are.
+    let requirement = text.split(" --").next().unwrap_or(text);
+    if SOURCES.iter().any(|source| requirement.contains(source)) {
         return Err(wrong(("sources are not installed: no user code is run in a build", BUILD_WHEEL)));
     }
     if rest.trim_start().starts_with('@') {
         return Err(wrong(("a package is required by its name, not by an address", FREEZE)));
     }
-    if text.contains("://") {
+    if requirement.contains("://") {
         return Err(wrong(("a package is required by its name, not by an address", BUILD_WHEEL)));
     }
     if text.starts_with(['.', '/', '~'])
@@ -252,6 +254,7 @@ mod tests {
             ("--pre", "pre-releases"),
             ("--no-binary :all:", "only wheels"),
             ("six --config-settings=x", "only `--hash`"),
+            ("six==1 --find-links https://host/", "only `--hash`"),
             ("--extra-index-url https://ann:se@secret@host/simple", "where packages come from"),
             ("two words", "not a requirement"),
             ("!", "not a requirement"),

@@ -6,7 +6,7 @@
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -54,7 +54,7 @@ impl FaultyIndex {
 }
 
 /// Answers one request, if it can be read: what speaks TLS cannot.
-fn answer(mut stream: &TcpStream, wheels: &PathBuf, asked: &AtomicUsize) -> Option<()> {
+fn answer(mut stream: &TcpStream, wheels: &Path, asked: &AtomicUsize) -> Option<()> {
     let mut lines = BufReader::new(stream).lines().map_while(Result::ok);
     let first = lines.next()?;
     let head: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
