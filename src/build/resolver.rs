@@ -10,7 +10,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{BufRead as _, BufReader};
+use std::io::{self, BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -156,10 +156,10 @@ impl Resolvers {
             "--disable-pip-version-check",
             "--no-input",
             "--report",
-            "-",
+            PIP_REPORT,
         ]);
-        // What happens on the way it tells its log alone.
-        command.args(["--log", PIP_LOG]);
+        // What happens on the way it tells its log alone; and where there is one it draws how far a download is, however quiet it shall be.
+        command.args(["--log", PIP_LOG, "--progress-bar", "off"]);
         command.args(["--only-binary=:all:", "--implementation", "cp", "--python-version", &target.python.to_string()]);
         for abi in [target.abi().as_str(), "abi3", "none"] {
             command.args(["--abi", abi]);
@@ -182,8 +182,9 @@ impl Resolvers {
         self.add_places(&mut command, only_folders);
         command.envs(self.index.paths.iter().cloned());
         command.arg("-r");
-        let Ran { answer, log, .. } = run(command, &pip.called("pip"), question).await?;
+        let Ran { report, log, .. } = run(command, &pip.called("pip"), question).await?;
         let failed = |source| ResolveError::Answer { called: pip.called("pip"), source };
+        let answer = report.map_err(|source| failed(source.into()))?;
         let report: PipReport = serde_json::from_slice(&answer).map_err(|source| failed(source.into()))?;
         let (lock, mut warnings) = report.into_lock(target).map_err(|source| failed(source.into()))?;
         warnings.extend(log.troubles().iter().map(|trouble| {
@@ -244,12 +245,15 @@ fn with_hashes(mut lock: Lock, hashes: &BTreeMap<String, BTreeSet<Digest>>) -> R
     Ok(lock)
 }
 
-/// pip's log in the folder that it runs in.
+/// pip's log and its answer, in the folder that it runs in.
 const PIP_LOG: &str = "pip.log";
+const PIP_REPORT: &str = "report.json";
 
 /// What a resolver that had an answer has left.
 struct Ran {
     answer: Vec<u8>,
+    /// What pip wrote as a file; uv writes none.
+    report: io::Result<Vec<u8>>,
     printed: String,
     log: PipLog,
 }
@@ -271,7 +275,8 @@ async fn run(mut command: Command, called: &Called, question: &Question<'_>) -> 
     // Where it ran is of no use to anybody, and no business of a service's client.
     let printed = printed.replace(&format!("{}/", folder.path().display()), "");
     if ended.status.success() {
-        return Ok(Ran { answer: ended.stdout, printed, log });
+        let report = read_report(&folder.path().join(PIP_REPORT));
+        return Ok(Ran { answer: ended.stdout, report, printed, log });
     }
     let target = question.target.to_string();
     Err(match resolver_words::read(&printed, &log) {
@@ -283,6 +288,12 @@ async fn run(mut command: Command, called: &Called, question: &Question<'_>) -> 
         Said::Other(said) if said.is_empty() => ResolveError::Silent { called: called.clone(), status: ended.status },
         Said::Other(said) => ResolveError::Failed { program: called.name, said },
     })
+}
+
+fn read_report(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(resolver_process::SAID_BYTES_MAX).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// What pip's log says of indexes; uv has none.

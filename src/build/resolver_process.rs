@@ -17,7 +17,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::process::{Child, Command};
 
 /// The most that a resolver may say: an answer for a thousand packages has a megabyte or two.
-const SAID_BYTES_MAX: u64 = 64 << 20;
+pub const SAID_BYTES_MAX: u64 = 64 << 20;
 /// How long a killed group is waited for. It ends at once, but for a disk that hangs.
 const KILLED: Duration = Duration::from_secs(2);
 

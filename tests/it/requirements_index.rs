@@ -109,10 +109,11 @@ fn a_private_index_is_asked_with_the_user_of_netrc() {
         let home = user(resolver, &index.url("login"));
         fs::write(home.path().join(".netrc"), format!("machine 127.0.0.1 login ann password {PASSWORD}\n")).unwrap();
         let model = home.path().join("model");
-        packages::model(&model, "six\ntabulate\n");
+        // psutil is large enough for pip to draw how far it is.
+        packages::model(&model, "six\ntabulate\npsutil\n");
         let to = format!("oci:{}:m", home.path().join("layout").display());
         let built = home.json(["build", model.to_str().unwrap(), "--to", &to]);
-        assert_eq!(built["requirements"]["packages"], json!(["six 1.17.0", "tabulate 0.9.0"]));
+        assert_eq!(built["requirements"]["packages"], json!(["psutil 6.1.1", "six 1.17.0", "tabulate 0.9.0"]));
         let lock = fs::read_to_string(model.join("requirements.lock")).unwrap();
         assert!(lock.contains(&index.host()) && !lock.contains(PASSWORD), "{lock}");
     }
