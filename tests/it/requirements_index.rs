@@ -16,7 +16,9 @@ fn user(resolver: &str, url: &str) -> Home {
     let path = |name: &str| if name == resolver { packages::program(name).to_str().unwrap().to_owned() } else { "off".to_owned() };
     let home = Home::new().with("HS_UV", path("uv")).with("HS_PIP", path("pip")).with("PIP_INDEX_URL", url);
     crate::support::outside::import_small_base(&home);
-    home.with("PIP_RETRIES", "0").with("UV_HTTP_RETRIES", "0").with("NO_PROXY", "127.0.0.1")
+    let home = home.with("PIP_RETRIES", "0").with("UV_HTTP_RETRIES", "0").with("NO_PROXY", "127.0.0.1");
+    // What waits is stopped, or waits for ever.
+    home.with("PIP_DEFAULT_TIMEOUT", "3600").with("UV_HTTP_TIMEOUT", "3600")
 }
 
 fn build(home: &Home, requirements: &str, more: &[&str]) -> Ran {
