@@ -319,17 +319,29 @@ pub mod model {
     /// What a wheel must be made for, and which is the best.
     pub mod wheel_target;
 
-    /// `requirements.txt`, read and not resolved.
-    pub mod requirements;
+    /// The form of versions of Python's packages.
+    pub mod python_version_form;
+
+    /// The text of requirements and locks: encodings and lines.
+    pub mod requirements_text;
 
     /// Which requirements are for a target.
     pub mod marker;
+
+    /// The grammar of one requirement.
+    pub mod requirement_line;
+
+    /// `requirements.txt`, read and not resolved.
+    pub mod requirements;
 
     /// `pylock.toml`.
     pub mod pylock;
 
     /// Which wheels a model's requirements are.
     pub mod requirements_lock;
+
+    /// What a model requires, as it came.
+    pub mod required;
 
     /// Which file of a wheel is installed where.
     pub mod wheel_layout;
@@ -472,6 +484,9 @@ pub mod disk {
 
     /// A layer of packed files read once: its digests, and the proof of its members.
     pub mod seal_packed;
+
+    /// Folders of wheels that the user names.
+    pub mod wheel_folder;
 
     /// Where wheels are on this machine.
     pub mod wheel_cache;
@@ -723,8 +738,20 @@ pub mod build {
     /// Where this machine gets Python's packages.
     pub mod index_settings;
 
+    /// What is wrong with an index that did not answer as one.
+    pub mod index_trouble;
+
     /// What a resolver says when it finds nothing.
     pub mod resolver_words;
+
+    /// Running a resolver.
+    pub mod resolver_process;
+
+    /// pip's answer as a lock.
+    pub mod pip_report;
+
+    /// Why a resolver has no answer.
+    pub mod resolver_error;
 
     /// Requirements -> the wheels that meet them.
     pub mod resolver;
@@ -737,6 +764,12 @@ pub mod build {
 
     /// The layer of the packages' bytecode.
     pub mod bytecode;
+
+    /// A lock whose hash is of other bytes.
+    pub mod lock_mismatch;
+
+    /// Why requirements do not become a layer.
+    pub mod install_error;
 
     /// `requirements.txt` -> the layer of `/model/lib`.
     pub mod requirements;
