@@ -283,7 +283,16 @@ pub mod model {
     /// How long an array in a pickle of joblib is.
     pub mod pickle_array;
 
-    /// Which names a pickle imports, without loading it.
+    /// The stack and the memo of the machine that a pickle is for.
+    pub mod pickle_stack;
+
+    /// What a pickle fetches by name without importing it.
+    pub mod pickle_reach;
+
+    /// The machine that a pickle is for, with nothing behind it.
+    pub mod pickle_machine;
+
+    /// What a pickle imports and calls, without loading it.
     pub mod pickle;
 
     /// How the files of other frameworks are told.
@@ -354,6 +363,12 @@ pub mod model {
 
     /// The members of a zip that somebody wants.
     pub mod zip_members;
+
+    /// Compressed bytes, unpacked on the way.
+    pub mod unpacked;
+
+    /// Which names in a pickle no model needs.
+    pub mod pickle_names;
 
     /// What loading a model's pickles would run.
     pub mod fit_pickle;
