@@ -55,10 +55,13 @@ pub(super) fn check<R: Read + Seek>(file: &str, mut source: R, size_bytes: u64) 
         _ if head.starts_with(ZIP) && name.ends_with(".keras") => false,
         _ if head.starts_with(ZIP) => found.zip(source),
         Some(packing) => found.packed(packing, source, size_bytes),
-        None => found.pickles("", source, size_bytes),
+        None => found.plain(source, size_bytes),
     };
     (is_one || !found.findings.is_empty()).then_some(found.findings)
 }
+
+/// Where pickles inside of others are; `None`: not among the file's own bytes.
+type Inner = BTreeSet<Option<(u64, u64)>>;
 
 /// The findings of one file.
 struct Found {
@@ -80,8 +83,10 @@ impl Found {
             match member {
                 Some(member) => {
                     let mut stream = Forward::new(member, MEMBER_BYTES_MAX);
-                    let is_one = self.pickles(&inside, &mut stream, u64::MAX);
+                    let (is_one, inner) = self.pickles(&inside, &mut stream, u64::MAX);
                     self.broken(&inside, &stream, is_one, "is packed in a way that cannot be read");
+                    // Not in an archive: torch has its own place for them there.
+                    self.inner(&inside, std::io::empty(), inner.into_iter().map(|_| None).collect());
                     has_pickles |= is_one;
                 }
                 None if self.is_named => self.add(0, &inside, "cannot be unpacked, and was not looked into", DISTRUST),
@@ -96,7 +101,7 @@ impl Found {
     }
 
     /// What joblib has packed.
-    fn packed<R: Read + Seek>(&mut self, packing: Packing, source: R, size_bytes: u64) -> bool {
+    fn packed<R: Read + Seek>(&mut self, packing: Packing, mut source: R, size_bytes: u64) -> bool {
         if packing == Packing::Zstd {
             // Nothing that loads pickles tells it by itself: only the name does.
             if self.is_named {
@@ -104,9 +109,22 @@ impl Found {
             }
             return self.is_named;
         }
-        let mut stream = Forward::unpacked(packing, source, unpacked::unpacked_bytes_max(size_bytes));
-        let is_one = self.pickles("(unpacked)", &mut stream, u64::MAX);
+        let bytes_max = unpacked::unpacked_bytes_max(size_bytes);
+        let mut stream = Forward::unpacked(packing, &mut source, bytes_max);
+        let (is_one, inner) = self.pickles("(unpacked)", &mut stream, u64::MAX);
         self.broken("", &stream, is_one, &format!("is compressed with {}, and cannot be unpacked here", packing.word()));
+        drop(stream);
+        // A stream is gone forward in, so it is unpacked once more.
+        if !inner.is_empty() && source.seek(SeekFrom::Start(0)).is_ok() {
+            self.inner("(unpacked)", Forward::unpacked(packing, source, bytes_max), inner);
+        }
+        is_one
+    }
+
+    /// What lies there as it is.
+    fn plain<R: Read + Seek>(&mut self, mut source: R, size_bytes: u64) -> bool {
+        let (is_one, inner) = self.pickles("", &mut source, size_bytes);
+        self.inner("", source, inner);
         is_one
     }
 
@@ -128,16 +146,22 @@ impl Found {
         }
     }
 
-    /// The pickles that `source` begins with, behind the header of an array where it is one; whether there are any.
-    fn pickles<R: Read + Seek>(&mut self, inside: &str, mut source: R, end: u64) -> bool {
-        let mut pickles = Pickles::new(&mut source, 0, end);
-        let Some(is_array) = pickles.pass_array_header() else { return false };
-        let (is_one, inner) = self.each(inside, pickles, self.is_named || is_array);
+    /// The pickles that `source` begins with, behind the header of an array where it is one: whether there are any, and where those inside of them are.
+    fn pickles<R: Read + Seek>(&mut self, inside: &str, source: R, end: u64) -> (bool, Inner) {
+        let mut pickles = Pickles::new(source, 0, end);
+        match pickles.pass_array_header() {
+            Some(is_array) => self.each(inside, pickles, self.is_named || is_array),
+            None => (false, Inner::new()),
+        }
+    }
+
+    /// Pickles inside of others, front to back: those of tensors that were pickled without torch's own means.
+    fn inner<R: Read + Seek>(&mut self, inside: &str, mut source: R, inner: Inner) {
         for (number, range) in inner.into_iter().enumerate() {
             let within = format!("{inside} in a pickle inside").trim_start().to_owned();
-            let is_read = match &range {
-                Some((start, end)) if number < INNER_MAX && source.seek(SeekFrom::Start(*start)).is_ok() => {
-                    let mut pickles = Pickles::new(&mut source, *start, *end);
+            let is_read = match range {
+                Some((start, end)) if number < INNER_MAX && source.seek(SeekFrom::Start(start)).is_ok() => {
+                    let mut pickles = Pickles::new(&mut source, start, end);
                     // What torch writes in there is no archive.
                     !pickles.starts_with(ZIP) && self.each(&within, pickles, true).1.is_empty()
                 }
@@ -149,12 +173,11 @@ impl Found {
                 break;
             }
         }
-        is_one
     }
 
     /// Pickles behind each other; whether there are any, and where those inside of them are.
-    fn each<R: Read + Seek>(&mut self, inside: &str, mut pickles: Pickles<R>, is_said: bool) -> (bool, BTreeSet<Option<(u64, u64)>>) {
-        let (mut is_one, mut inner) = (false, BTreeSet::new());
+    fn each<R: Read + Seek>(&mut self, inside: &str, mut pickles: Pickles<R>, is_said: bool) -> (bool, Inner) {
+        let (mut is_one, mut inner) = (false, Inner::new());
         for number in 0..=PICKLES_MAX {
             let (at, is_said) = (pickles.at(), is_said && number == 0 || pickles.is_marked());
             let scan = pickles.scan();
