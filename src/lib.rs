@@ -407,6 +407,9 @@ pub mod disk {
     /// Which digests the runtimes are locked to.
     pub mod base_lock;
 
+    /// Imported bases that no runtime list has.
+    pub mod base_list;
+
     /// A recipe's bytes, or any range of them.
     pub mod render;
 
@@ -532,6 +535,9 @@ pub mod disk {
 
     /// Docker archives: what `docker load` takes.
     pub mod docker_archive;
+
+    /// What `docker save` and its like write, read.
+    pub mod docker_archive_read;
 
     /// Where an image can be put on this machine.
     pub mod destination;
