@@ -182,11 +182,10 @@ impl Found {
             let (at, is_said) = (pickles.at(), is_said && number == 0 || pickles.is_marked());
             let scan = pickles.scan();
             let runs = scan.called && (!scan.globals.is_empty() || scan.unresolved > 0);
-            if !is_said && !runs && scan.end != End::Limit {
-                break;
+            is_one |= is_said || runs || scan.end == End::Limit;
+            if is_said || runs || scan.end == End::Limit {
+                self.judge(&scan, at, inside);
             }
-            is_one = true;
-            self.judge(&scan, at, inside);
             inner.extend(scan.inner.into_iter().map(|range| range.map(|range| (range.start, range.end))));
             if scan.end != End::Stop {
                 break;
@@ -327,8 +326,10 @@ mod tests {
 
     #[test]
     fn pickles_are_found_behind_each_other_in_arrays_and_in_each_other() {
-        let two = [b"\x80\x02N.".as_slice(), EVIL].concat();
-        assert!(found("m.pt", &two)[0].contains("at byte 20 "), "{:?}", found("m.pt", &two));
+        for before in [b"\x80\x02N.".as_slice(), b"I01\n."] {
+            let two = [before, EVIL].concat();
+            assert!(found("weights", &two)[0].contains(&format!("at byte {} ", before.len() + 16)), "{:?}", found("weights", &two));
+        }
         let header = b"{'descr': '|O', 'fortran_order': False, 'shape': (1,), }\n";
         let array = [b"\x93NUMPY\x01\x00".as_slice(), &(header.len() as u16).to_le_bytes(), header, EVIL].concat();
         assert!(found("a.npy", &array)[0].contains("os.system"));

@@ -137,13 +137,11 @@ const NAMES: &[(&str, &str)] = &[
     ("commands", "getstatusoutput"),
     ("code", "interact"),
     ("code", "InteractiveInterpreter"),
-    ("code", "InteractiveInterpreter.runcode"),
     ("code", "InteractiveConsole"),
     ("profile", "run"),
     ("profile", "runctx"),
+    ("profile", "Profile"),
     ("trace", "Trace"),
-    ("trace", "Trace.run"),
-    ("trace", "Trace.runctx"),
     ("io", "open"),
     ("io", "open_code"),
     ("io", "FileIO"),
@@ -297,7 +295,11 @@ pub(super) enum Verdict {
 /// What is to be thought of an import.
 pub(super) fn judge(global: &Global) -> Verdict {
     let module = if global.module == "__builtin__" { "builtins" } else { global.module.as_str() };
-    let is = |list: &[(&str, &str)]| list.contains(&(module, global.name.as_str()));
+    // Of a class also what belongs to it.
+    let is = |list: &[(&str, &str)]| {
+        list.iter()
+            .any(|(of, name)| *of == module && global.name.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.')))
+    };
     // `os.path` only puts paths together.
     if matches!(module, "posixpath" | "ntpath" | "os.path") && !global.name.contains('.') && !LEADING.contains(&global.name.as_str()) {
         return Verdict::Harmless;
@@ -357,6 +359,8 @@ mod tests {
             ("collections", "OrderedDict.__init__.__globals__"),
             ("asyncio.unix_events", "_UnixSubprocessTransport._start"),
             ("pandas", "DataFrame.eval"),
+            ("code", "InteractiveInterpreter.runcode"),
+            ("profile", "Profile.run"),
             ("os", ""),
         ] {
             assert_eq!(verdict(module, name), Verdict::Suspicious, "{module}.{name}");
