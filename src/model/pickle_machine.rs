@@ -176,18 +176,15 @@ impl Machine {
     }
 
     fn call_opcode(&mut self, opcode: u8) -> Result<(), Misuse> {
-        let (function, arguments) = match opcode {
-            b'o' => {
-                let mut values = self.stack.pop_to_mark()?.into_iter();
-                (values.next().ok_or(Misuse)?, Value::tuple(values.collect()))
+        let (function, arguments) = if opcode == b'o' {
+            let mut values = self.stack.pop_to_mark()?.into_iter();
+            (values.next().ok_or(Misuse)?, Value::tuple(values.collect()))
+        } else {
+            if opcode == 0x92 {
+                self.stack.pop()?;
             }
-            _ => {
-                if opcode == 0x92 {
-                    self.stack.pop()?;
-                }
-                let arguments = self.stack.pop()?;
-                (self.stack.pop()?, arguments)
-            }
+            let arguments = self.stack.pop()?;
+            (self.stack.pop()?, arguments)
         };
         if opcode == b'R' {
             self.array.called();
