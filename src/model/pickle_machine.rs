@@ -205,7 +205,10 @@ impl Machine {
             self.scan.globals.push(Global::clone(import));
         }
         let is_array = is_stand_in(&function) || matches!(&arguments, Value::Tuple(values) if values.first().is_some_and(is_stand_in));
-        self.arrays |= is_array;
+        if is_array {
+            self.arrays = true;
+            self.array.begin();
+        }
         self.stack.push(match reached.import {
             Some(import) => Value::Import(import),
             None if is_array => Value::Array,
