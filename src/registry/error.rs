@@ -300,9 +300,9 @@ impl Failure for RegistryError {
             RegistryError::NotAManifest { source, .. } => source.remedy(),
             RegistryError::Host(_) => Some("write `host` or `host:port`".to_owned()),
             RegistryError::Unreachable { trouble, .. } => trouble.remedy(&self.action()?.registry),
-            RegistryError::Stalled { silence, .. } if silence.first => Some(format!(
-                "check that it is a registry that listens at `{}`, and look at what stands before it: a proxy, a firewall",
-                silence.host
+            RegistryError::Stalled { action, silence } if silence.first => Some(format!(
+                "check that it is a registry that listens at `{}`, and what stands before it (a proxy, a firewall); where it is only slow, raise `answer_s` for registry `{}` in the configuration file",
+                silence.host, action.registry
             )),
             RegistryError::Refused { answer, .. } | RegistryError::NoToken { answer, .. } => {
                 answer_remedy(answer, &self.action()?.registry)

@@ -113,10 +113,12 @@ fn seconds(duration: Duration) -> String {
 #[derive(Clone, Default)]
 pub struct Teller(Arc<State>);
 
+type Listener = Box<dyn Fn(&str) + Send + Sync>;
+
 #[derive(Default)]
 struct State {
     told: Mutex<BTreeSet<(String, bool)>>,
-    listener: OnceLock<Box<dyn Fn(&str) + Send + Sync>>,
+    listener: OnceLock<Listener>,
 }
 
 impl fmt::Debug for Teller {
@@ -144,10 +146,7 @@ impl Teller {
             Awaited::Taking => format!("`{host}` has taken nothing for {noticed}; it is waited for up to {limit}"),
             Awaited::Storing => format!("`{host}` was sent all, and has been at work on it for {noticed}; it is waited for up to {limit}"),
         };
-        match self.0.listener.get() {
-            Some(listener) => listener(&text),
-            None => tracing::warn!("{text}"),
-        }
+        if let Some(listener) = self.0.listener.get() { listener(&text) } else { tracing::warn!("{text}") }
     }
 }
 

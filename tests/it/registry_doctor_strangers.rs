@@ -18,6 +18,9 @@ use crate::support::hs::Home;
 /// What a server answers: status, type, body.
 type Says = (u16, &'static str, &'static str);
 
+/// What it says of a path.
+type Sayer = fn(&str) -> Says;
+
 const PAGE: Says = (200, "text/html; charset=utf-8", "<!doctype html><title>Models</title>");
 const NO_PAGE: Says = (404, "text/plain", "404 page not found");
 
@@ -56,7 +59,7 @@ async fn examined_host(home: &Arc<Home>, host: &str) -> (i32, Value) {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_no_registry_is_said_to_be_none_and_nothing_is_sent_to_it() {
     let home = Arc::new(Home::new());
-    let servers: [(fn(&str) -> Says, &str); 5] = [
+    let servers: [(Sayer, &str); 5] = [
         (|_| PAGE, "with a web page"),
         (|_| (200, "application/json", "{}"), "asked for its "),
         (|_| NO_PAGE, "`/v2/` is answered 404"),
@@ -94,7 +97,7 @@ async fn what_is_no_registry_is_said_to_be_none_and_nothing_is_sent_to_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn registries_of_few_words_are_registries() {
     let home = Arc::new(Home::new());
-    let servers: [fn(&str) -> Says; 4] = [
+    let servers: [Sayer; 4] = [
         // No header, no body, no words for what is not there.
         |path| if path == "/v2/" { (200, "application/octet-stream", "") } else { NO_PAGE },
         // Files behind a web server: what is there is there, and `/v2/` is not.
