@@ -540,6 +540,9 @@ pub mod registry {
     /// What registries want users to know.
     pub mod warnings;
 
+    /// Hosts that let us wait.
+    pub mod silence;
+
     /// How each host is reached.
     pub mod settings;
 
@@ -576,6 +579,9 @@ pub mod registry {
     /// What is known of a registry's ways.
     pub mod profile;
 
+    /// A body on its way.
+    pub mod measured_body;
+
     /// One request, one answer.
     pub mod wire;
 
@@ -584,6 +590,9 @@ pub mod registry {
 
     /// Who we are to a registry, by TLS.
     pub mod client_certificate;
+
+    /// The HTTP clients, made when they are needed.
+    pub mod late_clients;
 
     /// The authorisation of a request.
     pub mod tokens;
@@ -606,6 +615,9 @@ pub mod registry {
     /// Blobs, pushed.
     pub mod upload;
 
+    /// The uploads of a push that fails.
+    pub mod open_uploads;
+
     /// Blobs, mounted.
     pub mod mount;
 
@@ -621,8 +633,17 @@ pub mod registry {
     /// How it asks.
     pub mod doctor_ask;
 
-    /// Who answers, and who we are.
+    /// Who answers.
     pub mod doctor_reach;
+
+    /// Whether it is a registry.
+    pub mod doctor_recognise;
+
+    /// Who we are to it.
+    pub mod doctor_login;
+
+    /// A host without a repository.
+    pub mod doctor_host;
 
     /// What it pushes.
     pub mod doctor_samples;
@@ -901,6 +922,9 @@ pub mod cli {
 
     /// What a finding of a doctor means.
     pub mod registry_words;
+
+    /// What it means for logins.
+    pub mod registry_login_words;
 
     /// What it means for layers.
     pub mod registry_upload_words;

@@ -50,7 +50,11 @@ pub(super) async fn seal(
     let (handoff, sending) = ahead::ahead(repository, listener);
     let sending = async { sending.await.map_err(BuildError::Send) };
     // The first failure of either ends both.
-    tokio::try_join!(seal_all(planned, request, Some(handoff), listener), sending)
+    let sealed = tokio::try_join!(seal_all(planned, request, Some(handoff), listener), sending);
+    if let Err(error) = &sealed {
+        repository.give_up_uploads(if let BuildError::Send(error) = error { Some(error) } else { None }).await;
+    }
+    sealed
 }
 
 /// As many layers at a time as there are cores: hashing is the cost, and it is a core's work (dependencies, finding 2). The largest are first: one that is

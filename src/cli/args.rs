@@ -370,16 +370,16 @@ pub struct BaseImportArguments {
 /// `hs registry …`.
 #[derive(Debug, Subcommand)]
 pub enum RegistryCommand {
-    /// Find out what it will be like to push models to a repository, before it hurts.
+    /// Find out what it will be like to push models to a registry, before it hurts.
     Doctor(DoctorArguments),
 }
 
 /// `hs registry doctor`.
 #[derive(Debug, Args)]
 pub struct DoctorArguments {
-    /// The repository that models will be pushed to, `host[:port]/repository`.
-    #[arg(value_name = "HOST/REPO")]
-    pub repository: String,
+    /// The repository that models will be pushed to, `host[:port]/repository`; a host alone: what can be told without one.
+    #[arg(value_name = "HOST[/REPO]")]
+    pub place: String,
     /// Write nothing: only what can be read is found out.
     #[arg(long)]
     pub read_only: bool,

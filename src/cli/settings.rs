@@ -332,6 +332,7 @@ fn registry_settings(mut hosts: BTreeMap<String, HostSettings>, ca_files: Vec<Pa
             except: text_variable("no_proxy").or_else(|| text_variable("NO_PROXY")),
         },
         ca_files: ca_files.into_iter().chain(system_authorities()).collect(),
+        usual_ca_file: system_authorities(),
         ..RegistrySettings::default()
     }
 }

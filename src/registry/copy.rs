@@ -140,6 +140,10 @@ pub async fn copy_rest(images: &ImageSet, from: &Source, to: Target, sent: &Sent
     let copied = match to {
         Target::Repository { repository, tag } => {
             let copied = to_repository(images, from, &repository, tag.as_deref(), sent, listener).await;
+            if let Err(error) = &copied {
+                let error = if let CopyError::Registry(error) = error { Some(error) } else { None };
+                repository.give_up_uploads(error).await;
+            }
             tell_warnings(&repository, listener);
             copied
         }

@@ -51,14 +51,17 @@ mod registry_certificates;
 mod registry_clients;
 mod registry_doctor;
 mod registry_doctor_profile;
+mod registry_doctor_strangers;
 mod registry_faults;
 mod registry_full_disks;
+mod registry_given_up;
 mod registry_habits;
 mod registry_kills;
 mod registry_lies;
 mod registry_login;
 mod registry_memory;
 mod registry_referrers;
+mod registry_silence;
 mod registry_torn;
 mod registry_uploads;
 mod requirements;
@@ -92,6 +95,7 @@ mod support {
     pub mod python_packages;
     pub mod real_base;
     pub mod shelves;
+    pub mod silent_host;
     pub mod small_disk;
     pub mod wire_tap;
 }

@@ -159,6 +159,20 @@ async fn a_file_that_changes_while_others_are_sent_leaves_blobs_that_nothing_nam
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_changes_while_others_are_sent_leaves_no_upload_of_them() {
+    let bench = Bench::new().await;
+    bench.registry.kept().faults.commits_held_after = Some(0);
+    let (kept, smallest) = (bench.registry.shared(), bench.smallest());
+    let listener = in_the_last_file(move || {
+        wait_until(|| kept.lock().unwrap().asked.iter().any(|asked| asked.method == Method::PUT));
+        fs::write(&smallest, "another length").unwrap();
+    });
+    bench.build(Some(&bench.repository), None, &listener).await.unwrap_err();
+    assert!(bench.registry.count(Method::DELETE, "/uploads/") > 0);
+    assert!(bench.registry.kept().uploads.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_remembered_is_not_asked_for_before_the_image_is() {
     let bench = Bench::new().await;
     models::settle(&bench.model());
