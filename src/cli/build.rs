@@ -116,6 +116,7 @@ pub async fn build(
     of_machine.type_cache = of_machine.type_cache.filter(|_| !arguments.no_cache);
     let read = tokio::task::spawn_blocking(move || open::folder(&folder, &words, &of_machine)).await;
     let open::ReadFolder { model, left_out, .. } = read.map_err(BuildError::Stopped)??;
+    // A folder that is no model costs no question.
     if !arguments.dry_run {
         destinations.ask().await?;
     }
