@@ -103,6 +103,7 @@ pub async fn run(arguments: &ServeArguments, settings: &Settings, voice: &Voice)
 
 /// Starts the service.
 pub async fn start(arguments: &ServeArguments, settings: &Settings) -> Result<Running, Box<dyn Failure>> {
+    settings.packages.check_wheels(&arguments.wheels)?;
     let store = settings.store()?;
     let path = settings.data_folder.join(CATALOG);
     let catalog = Catalog::open(&path).await.map_err(|source| ServeError::Catalog { path, source })?;

@@ -7,6 +7,7 @@
 
 use std::fs::File;
 use std::io::{self, Cursor};
+use std::path::Path;
 use std::sync::Arc;
 
 use super::base::Places;
@@ -119,7 +120,29 @@ impl Failure for JobError {
 impl Workshop {
     /// Runs one build.
     pub async fn run(&self, claim: Claim, log: LogSink) -> Result<BuildOutcome, BuildFailure> {
-        self.run_job(&claim, &log).await.map_err(|error| BuildFailure::new(error.stage(), &error))
+        self.run_job(&claim, &log).await.map_err(|error| self.without_paths(BuildFailure::new(error.stage(), &error)))
+    }
+
+    /// A failure as the service's clients may read it: where things lie on this machine is for its own log.
+    fn without_paths(&self, failure: BuildFailure) -> BuildFailure {
+        let mut folders = vec![(self.store.root().to_owned(), "data folder")];
+        if let Some(installer) = &self.settings.installer {
+            folders.extend(installer.resolvers.wheels.iter().map(|folder| (folder.clone(), "folder of wheels")));
+            let programs = installer.resolvers.uv.iter().chain(&installer.resolvers.pip).filter_map(|program| program.words.first());
+            folders.extend(programs.filter_map(|program| Some((Path::new(program).parent()?.to_owned(), "folder of programs"))));
+        }
+        folders.retain(|(folder, _)| folder.parent().is_some());
+        let hide = |text: &str| {
+            folders.iter().fold(text.to_owned(), |text, (folder, name)| {
+                let path = folder.display().to_string();
+                text.replace(&format!("{path}/"), "").replace(&path, name)
+            })
+        };
+        let (text, remedy) = (hide(&failure.text), failure.remedy.as_deref().map(hide));
+        if text != failure.text {
+            tracing::warn!(error = failure.text, "a build fails");
+        }
+        BuildFailure { text, remedy, ..failure }
     }
 
     async fn run_job(&self, claim: &Claim, log: &LogSink) -> Result<BuildOutcome, JobError> {

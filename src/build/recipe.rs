@@ -13,10 +13,11 @@ use std::sync::Arc;
 use super::base::{self, BaseError, Bases, Places};
 use super::built::{BaseOfImage, Built, BuiltImage, ContractInImage, Explanation, Report};
 use super::bytecode::Compiler;
+use super::install_error::InstallError;
 use super::layers::{self, ToSeal};
 use super::python_target::{self, PythonTargetError};
 use super::request::Request;
-use super::requirements::{InstallError, Installation, Installed, Installer};
+use super::requirements::{Installation, Installed, Installer};
 use crate::contract::wire::{self, Dialect, WireError};
 use crate::disk::seal::SealError;
 use crate::fault::{Failure, Fault};
@@ -265,7 +266,7 @@ async fn install(
     warnings: &mut Vec<String>,
     listener: &Listener,
 ) -> Result<Option<(Installed, Vec<Vec<SealedLayer>>)>, BuildError> {
-    let Some(required) = &model.required else { return Ok(None) };
+    let Some(required) = model.required.as_ref().filter(|required| !required.is_empty()) else { return Ok(None) };
     let Some(installer) = &request.settings.installer else {
         warnings.push(format!("the packages of `{}` are not installed, as was asked: the runtime must have them", required.file));
         return Ok(None);

@@ -128,6 +128,15 @@ where
 /// A task that ends with its holder.
 struct Task(JoinHandle<Result<BuildOutcome, BuildFailure>>);
 
+impl Task {
+    /// Stops it and waits until it is gone: with it go the programs and the files that it has, and the service may end right after.
+    async fn end(mut self) {
+        self.0.abort();
+        // Only whether it is over matters here.
+        let _ = (&mut self.0).await;
+    }
+}
+
 impl Drop for Task {
     fn drop(&mut self) {
         self.0.abort();
@@ -151,16 +160,19 @@ where
     let ended = loop {
         tokio::select! {
             ended = &mut task.0 => break ended,
-            () = stop.cancelled() => return give_back(catalog, &claim).await,
+            () = stop.cancelled() => {
+                task.end().await;
+                return give_back(catalog, &claim).await;
+            }
             _ = heartbeat.tick() => {
                 if lease_is_lost(catalog.heartbeat(&claim, settings.lease_s).await) {
-                    return;
+                    return task.end().await;
                 }
             }
             count = waiting.recv_many(&mut batch, LINES_WAITING_MAX), if talking => {
                 talking = count > 0;
                 if talking && lease_is_lost(catalog.log(&claim, &std::mem::take(&mut batch)).await) {
-                    return;
+                    return task.end().await;
                 }
             }
         }

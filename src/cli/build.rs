@@ -68,6 +68,7 @@ pub struct Outcome {
 /// Runs `hs build`.
 pub async fn run(arguments: &BuildArguments, settings: &Settings, voice: &Voice) -> Result<(), Box<dyn Failure>> {
     let started = Instant::now();
+    settings.packages.check_wheels(&arguments.wheels)?;
     let places = settings.places()?;
     let mut destinations = Destinations::of(&arguments.to, &places.registries)?;
     let outcome = build(arguments, settings, &places, &mut destinations, voice).await?;
@@ -114,7 +115,8 @@ pub async fn build(
     destinations.take(compression.unwrap_or(settings.compression))?;
     let (folder, words, mut of_machine) = (arguments.folder.clone(), arguments.model.clone(), settings.clone());
     of_machine.type_cache = of_machine.type_cache.filter(|_| !arguments.no_cache);
-    let read = tokio::task::spawn_blocking(move || open::folder(&folder, &words, &of_machine)).await;
+    let no_requirements = arguments.no_requirements;
+    let read = tokio::task::spawn_blocking(move || open::folder(&folder, &words, no_requirements, &of_machine)).await;
     let open::ReadFolder { model, left_out, .. } = read.map_err(BuildError::Stopped)??;
     // A folder that is no model costs no question.
     if !arguments.dry_run {

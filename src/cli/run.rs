@@ -146,6 +146,7 @@ async fn of_folder(
     settings: &Settings,
     voice: &Voice,
 ) -> Result<(String, Option<Contract>), Box<dyn Failure>> {
+    settings.packages.check_wheels(&arguments.wheels)?;
     let words = BuildArguments {
         wheels: arguments.wheels.clone(),
         // podman unpacks it at once.

@@ -112,7 +112,7 @@ pub async fn upload(arguments: &UploadArguments, settings: &Settings, voice: &Vo
     arguments.gate.as_deref().map(str::parse::<Gate>).transpose()?;
     let policy = fit::policy(&arguments.fit, settings)?;
     let (folder, words, of_machine) = (arguments.folder.clone(), arguments.model.clone(), settings.clone());
-    let read = tokio::task::spawn_blocking(move || open::folder(&folder, &words, &of_machine)).await;
+    let read = tokio::task::spawn_blocking(move || open::folder(&folder, &words, false, &of_machine)).await;
     let mut read = read.map_err(UploadError::Stopped)??;
     let tree = what_goes(&read);
     let found = fit::judge(&read.model, &arguments.folder, &policy, settings).await.map_err(UploadError::Stopped)??;

@@ -65,7 +65,9 @@ mod registry_silence;
 mod registry_torn;
 mod registry_uploads;
 mod requirements;
+mod requirements_index;
 mod requirements_lock;
+mod requirements_refused;
 mod service;
 mod service_live;
 mod service_refusals;
@@ -85,6 +87,7 @@ mod support {
     pub mod fault_registry;
     pub mod fault_tokens;
     pub mod fault_uploads;
+    pub mod faulty_index;
     pub mod guide;
     pub mod hs;
     pub mod images;
