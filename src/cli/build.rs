@@ -118,6 +118,7 @@ pub async fn build(
     let no_requirements = arguments.no_requirements;
     let read = tokio::task::spawn_blocking(move || open::folder(&folder, &words, no_requirements, &of_machine)).await;
     let open::ReadFolder { model, left_out, .. } = read.map_err(BuildError::Stopped)??;
+    // A folder that is no model costs no question.
     if !arguments.dry_run {
         destinations.ask().await?;
     }
