@@ -283,7 +283,16 @@ pub mod model {
     /// How long an array in a pickle of joblib is.
     pub mod pickle_array;
 
-    /// Which names a pickle imports, without loading it.
+    /// The stack and the memo of the machine that a pickle is for.
+    pub mod pickle_stack;
+
+    /// What a pickle fetches by name without importing it.
+    pub mod pickle_reach;
+
+    /// The machine that a pickle is for, with nothing behind it.
+    pub mod pickle_machine;
+
+    /// What a pickle imports and calls, without loading it.
     pub mod pickle;
 
     /// How the files of other frameworks are told.
@@ -355,6 +364,12 @@ pub mod model {
     /// The members of a zip that somebody wants.
     pub mod zip_members;
 
+    /// Compressed bytes, unpacked on the way.
+    pub mod unpacked;
+
+    /// Which names in a pickle no model needs.
+    pub mod pickle_names;
+
     /// What loading a model's pickles would run.
     pub mod fit_pickle;
 
@@ -391,6 +406,9 @@ pub mod model {
 pub mod disk {
     /// Which digests the runtimes are locked to.
     pub mod base_lock;
+
+    /// Imported bases that no runtime list has.
+    pub mod base_list;
 
     /// A recipe's bytes, or any range of them.
     pub mod render;
@@ -523,6 +541,9 @@ pub mod disk {
 
     /// Docker archives: what `docker load` takes.
     pub mod docker_archive;
+
+    /// What `docker save` and its like write, read.
+    pub mod docker_archive_read;
 
     /// Where an image can be put on this machine.
     pub mod destination;

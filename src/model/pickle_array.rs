@@ -67,7 +67,8 @@ impl ArrayState {
         self.named = element(text);
         self.key = match text {
             b"shape" => {
-                self.shape = Some(Vec::new());
+                // A dtype that was made before belongs to something else.
+                (self.shape, self.element) = (Some(Vec::new()), None);
                 Key::Shape
             }
             b"dtype" => Key::Dtype,
@@ -171,6 +172,14 @@ mod tests {
         state.taken(8);
         assert_eq!(state.set(), Behind::Unknown);
         assert_eq!(state.set(), Behind::Opcode);
+        // The dtype of a number, whose class is called as the key is, and then an array.
+        state.text(b"dtype");
+        state.text(b"u8");
+        state.called();
+        describe(&mut state);
+        state.text(b"u4");
+        state.called();
+        assert_eq!(state.set(), Behind::Elements { size_bytes: 48, padded: false });
         state.text(b"shape");
         state.number(u64::MAX);
         state.number(2);

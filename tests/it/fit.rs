@@ -181,7 +181,12 @@ async fn names_of_another_time_mean_our_runtimes() {
     assert!(ran.code == 0 && ran.stderr.contains("runtime_aliases"), "{ran:#?}");
     // Ours is not to be had on this machine, and that is said; Docker Hub is not asked.
     let ran = base("hydrosphere/serving-runtime-python-3.7:3.0.3");
-    let said = ["`serving-runtime-python:3.11` is the runtime in the place of", "Python 3.11 is not 3.7", "is neither imported here"];
+    let said = [
+        "`serving-runtime-python-numpy:3.11` is the runtime in the place of",
+        "release 3.0.3 gave functions NumPy arrays",
+        "Python 3.11 is not 3.7",
+        "is neither imported here",
+    ];
     assert!(ran.code == 4 && said.iter().all(|said| ran.stderr.contains(said)), "{ran:#?}");
 }
 
