@@ -348,7 +348,7 @@ pub struct BaseImportArguments {
     /// Where it goes, in the place of the data folder's store.
     #[arg(long, value_name = "DEST")]
     pub to: Vec<String>,
-    /// Root file system tars, each a layer, in order; or one image (`oci:…`, `oci-archive:…`, a reference).
+    /// Root file system tars, each a layer, in order; or one image (`oci:…`, `oci-archive:…`, `docker-archive:…`, a reference).
     #[arg(required = true)]
     pub sources: Vec<String>,
 }

@@ -1,6 +1,6 @@
 //! `hs base import`, `lock` and `list`: what a base is made of, what a name is held to, and what is stale.
 //!
-//! Bases of a few bytes; registries and layouts are real ones.
+//! Bases of a few bytes; registries and layouts are real ones. What starts podman is in the slow stage: its users share what it notes in `/run`.
 
 use std::fs;
 use std::path::Path;
@@ -171,7 +171,7 @@ fn of_docker_archive(archive: &str) -> (Value, Value, Value) {
 }
 
 #[test]
-fn docker_archives_of_skopeo_and_podman_and_of_both_forms_of_docker_give_the_same_base() {
+fn slow_docker_archives_of_skopeo_and_podman_and_of_both_forms_of_docker_give_the_same_base() {
     let home = Home::new();
     let path = |name: &str| home.path().join(name).to_str().unwrap().to_owned();
     let layout = home.path().join("layout");
