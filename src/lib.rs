@@ -72,6 +72,9 @@ pub mod oci {
     /// Root file systems -> a base image.
     pub mod base_image;
 
+    /// Images for several platforms -> one base.
+    pub mod base_platforms;
+
     /// An image as JSON.
     pub mod report;
 }
@@ -988,6 +991,9 @@ pub mod cli {
 
     /// `hs base lock` and `hs base list`.
     pub mod base_lock;
+
+    /// `hs base import --add-platform`.
+    pub mod base_platforms;
 
     /// Contracts as users name them.
     pub mod contract_source;

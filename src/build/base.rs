@@ -157,7 +157,10 @@ impl Failure for BaseError {
                 Some(format!("make it with `base-images/build.sh {runtime}`, or import it with `hs base import`"))
             }
             BaseError::Locked { .. } => Some("import the base that it is locked to, or lock it anew with `hs base lock`".to_owned()),
-            BaseError::Config { .. } | BaseError::Platform { .. } => None,
+            BaseError::Platform { .. } => {
+                Some("choose another base, or import this one for that platform too, with `hs base import --add-platform`".to_owned())
+            }
+            BaseError::Config { .. } => None,
         }
     }
 }

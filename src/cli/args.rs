@@ -359,6 +359,9 @@ pub struct BaseImportArguments {
     /// The image config to start from (JSON: `architecture`, `os`, `config`); for tars.
     #[arg(long, value_name = "FILE")]
     pub image_config: Option<PathBuf>,
+    /// Add it to the platforms that are there under that name, in the place of the same platform's; without this they are replaced.
+    #[arg(long)]
+    pub add_platform: bool,
     /// Where it goes, in the place of the data folder's store.
     #[arg(long, value_name = "DEST")]
     pub to: Vec<String>,

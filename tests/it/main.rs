@@ -10,6 +10,7 @@ mod archives;
 mod bad_archives;
 mod base_commands;
 mod base_families;
+mod base_platforms;
 mod bytecode;
 mod changing_files;
 mod compression;
