@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # Makes the base image of a runtime: Debian with its own Python, the wheels that the runtime needs, and the server that serves a lamina model.
 #
-# usage: build.sh RUNTIME [--or-newest] [arguments for `hs base import`: --to DEST, --data-dir DIR]
-#        build.sh RUNTIME --lock
+# usage: build.sh RUNTIME [--architecture ARCH] [--or-newest] [arguments for `hs base import`: --to DEST, --data-dir DIR, --add-platform]
+#        build.sh RUNTIME [--architecture ARCH] --lock
 #
-# RUNTIME is `name:version`, as in runtimes.yaml: the recipe is the folder name/version beside this file. What goes into the image is in the
+# RUNTIME is `name:version`, as in runtimes.yaml: the recipe is the folder name/version beside this file. ARCH is a word of Debian's, `amd64` or
+# `arm64`; left out, it is this machine's. What goes into the image is in the
 # recipe's lock: of each Debian package and each wheel the version, the file, its size and its SHA-256. The files are downloaded, compared with
 # the lock, and nothing else is installed. `--lock` asks the mirrors what is newest and writes the lock anew. A package that is gone from its mirror
 # is exit code 66; with `--or-newest` the newest packages are taken then, and that is said: another image, but one.
@@ -27,7 +28,8 @@
 #
 # It needs, as Debian packages: mmdebstrap, protobuf-compiler, python3; for wheels also python3-pip; for users other than root also uidmap, and an
 # entry in /etc/subuid. It needs apt sources of Debian, and uses this machine's: mirrors, keys, proxies and all. 0.5 GB of space below TMPDIR, 5 GB
-# for TensorFlow. The image is for this machine's architecture.
+# for TensorFlow. An image for another architecture than this machine's takes a kernel that runs its programs, since Debian's installation scripts and
+# Python's compiler are such: the packages arch-test and qemu-user-static. A lock for it takes neither.
 #
 # What must stay true: the same lock gives the same bytes, on each machine, in each mode, on each day. Exit code 69 means that this machine lacks
 # something, and stderr says what.
@@ -64,7 +66,18 @@ need() {
     command -v "$1" >/dev/null || unavailable "$1 is not installed: apt-get install $2"
 }
 
-# Takes the command's arguments into `runtime`, `lock_only`, `or_newest` and `import_arguments`, and reads the recipe.
+# What the kernel calls the machines of an architecture of Debian's, which is their name in wheels.
+machine_of() {
+    case $1 in
+        amd64) printf x86_64 ;;
+        arm64) printf aarch64 ;;
+        ppc64el) printf ppc64le ;;
+        riscv64 | s390x) printf '%s' "$1" ;;
+        *) [ "$1" != "$own_architecture" ] || uname -m ;;
+    esac
+}
+
+# Takes the command's arguments into `runtime`, `architecture`, `lock_only`, `or_newest` and `import_arguments`, and reads the recipe.
 read_arguments() {
     local known
     known=$(cd "$bases" && printf '%s\n' */*/recipe | sed -e 's,/recipe$,,' -e 's,/,:,' | tr '\n' ' ')
@@ -75,21 +88,31 @@ read_arguments() {
     esac
     shift
     lock_only=no or_newest=no import_arguments=()
+    own_architecture=$(dpkg --print-architecture)
+    architecture=$own_architecture
     while [ $# -gt 0 ]; do
         case $1 in
+            --architecture)
+                architecture=${2:-}
+                [ $# = 1 ] || shift
+                ;;
             --lock) lock_only=yes ;;
             --or-newest) or_newest=yes ;;
             *) import_arguments+=("$1") ;;
         esac
         shift
     done
+    machine=$(machine_of "$architecture")
+    [ -n "$machine" ] || refuse "\`$architecture\` is no architecture that bases are made for: expected a word of Debian's, as in \`--architecture arm64\`" 2
+    # What the user would type to write this lock anew.
+    lock_command="base-images/build.sh $runtime --lock"
+    [ "$architecture" = "$own_architecture" ] || lock_command="$lock_command --architecture $architecture"
     folder=$bases/${runtime%%:*}/${runtime#*:}
     # Another recipe's lock, where that is made of the same files.
     lock_of=$runtime
     release='' python_minor='' description='' packages=() wheels=() without=() leave_out=() environment=()
     # shellcheck source=/dev/null
     . "$folder/recipe"
-    architecture=$(dpkg --print-architecture)
     lock=$bases/${lock_of/:/\/}/$architecture.lock
 }
 
@@ -106,12 +129,21 @@ make_config() {
         "${environment[@]}" >"$out/config.json"
 }
 
+# Before the downloads, so that they are not for nothing.
+check_emulation() {
+    [ "$architecture" != "$own_architecture" ] || return 0
+    need arch-test arch-test
+    arch-test "$architecture" >/dev/null 2>&1 ||
+        unavailable "this machine's kernel does not run programs of $architecture, and installing its packages takes that: apt-get install qemu-user-static (for a container, on the machine that it runs on), or make the base on a machine of that architecture"
+}
+
+need dpkg dpkg
 read_arguments "$@"
 need python3 python3
-need dpkg dpkg
 need apt-get apt
 [ ${#wheels[@]} = 0 ] || ${PIP:-python3 -m pip} --version >/dev/null 2>&1 || unavailable "pip is not installed: apt-get install python3-pip"
 if [ "$lock_only" = no ]; then
+    check_emulation
     need mmdebstrap mmdebstrap
     need protoc protobuf-compiler
 fi

@@ -48,7 +48,7 @@ make_debian() {
     say "installing Debian $release (mmdebstrap, mode $mode)"
     # apt is not called again after our hook (cleanup/apt): there is nothing left of it in the tree that it could clean.
     # The tar is on standard output: in unshare mode the process may not open files of this user.
-    if ! mmdebstrap --quiet --mode="$mode" --variant=custom --format=tar --skip=cleanup/apt \
+    if ! mmdebstrap --quiet --mode="$mode" --variant=custom --architectures="$architecture" --format=tar --skip=cleanup/apt \
         --hook-dir=/usr/share/mmdebstrap/hooks/merged-usr \
         --include="$(python3 "$bases/assemble/locked.py" names deb "$lock")" \
         "${options[@]}" --customize-hook="$(sed "s/@PYTHON_MINOR@/$python_minor/g" "$bases/assemble/customise.sh")" \

@@ -25,20 +25,30 @@ apt() {
     apt-get -o Dir::State="$state" -o Dir::State::Lists="$state/lists" -o Dir::State::status="$state/status" -o Dir::Cache="$state/cache" \
         -o Dir::Etc::SourceList="$state/list.sources" -o Dir::Etc::SourceParts=/dev/null -o Dir::Etc::Preferences=/dev/null \
         -o Dir::Etc::PreferencesParts=/dev/null -o Acquire::Languages=none -o Acquire::ForceHash=SHA256 -o APT::Install-Recommends=false \
-        -o APT::Sandbox::User="$(id -un)" -o Debug::NoLocking=true "$@"
+        -o APT::Architecture="$architecture" -o APT::Architectures="$architecture" -o APT::Sandbox::User="$(id -un)" -o Debug::NoLocking=true "$@"
+}
+
+# pip, judging as on the image's machine.
+pip() {
+    # shellcheck disable=SC2086  # PIP is a command with its arguments.
+    LAMINA_MACHINE=$machine PYTHONPATH="$bases/assemble/machine${PYTHONPATH:+:$PYTHONPATH}" ${PIP:-python3 -m pip} --disable-pip-version-check "$@"
+}
+
+# With whose eyes pip looks at the markers of requirements (`python_version < "3.12"`): its Python's release, and the machine.
+pip_sees() {
+    local environment='import json, sys; said = json.load(sys.stdin)["environment"]; print(said["python_version"], said["platform_machine"])'
+    pip inspect --path "$work/nowhere" 2>/dev/null | python3 -c "$environment" 2>/dev/null || true
 }
 
 # pip for the image's Python and libc, not for this machine's.
 pip_download() {
     local -a platforms=()
-    local minor machine
-    machine=$(uname -m)
+    local minor
     # No shorter way: pip takes each platform by its word only. Bookworm's libc is 2.36.
     for minor in $(seq 36 -1 17); do
         platforms+=(--platform "manylinux_2_${minor}_$machine")
     done
-    # shellcheck disable=SC2086  # PIP is a command with its arguments.
-    ${PIP:-python3 -m pip} download --quiet --disable-pip-version-check --only-binary :all: --implementation cp --python-version "$python_minor" \
+    pip download --quiet --only-binary :all: --implementation cp --python-version "$python_minor" \
         "${platforms[@]}" --platform "manylinux2014_$machine" "$@"
 }
 
@@ -51,9 +61,12 @@ write_lock() {
     }
     mkdir -p "$work/newest"
     if [ ${#wheels[@]} -gt 0 ]; then
-        # pip looks at the markers of requirements ("python_version < 3.12") with the eyes of its own Python.
-        [ "$(${PIP:-python3 -m pip} --version | sed 's/.*(python \(.*\))/\1/')" = "$python_minor" ] ||
+        local seen
+        seen=$(pip_sees)
+        [ "${seen% *}" = "$python_minor" ] ||
             unavailable "wheels for Python $python_minor can be chosen by a pip of Python $python_minor only: name one in PIP"
+        [ "${seen#* }" = "$machine" ] ||
+            unavailable "this pip judges requirements for ${seen#* }, whatever it is told, and the wheels are for $machine: name another one in PIP, one that reads PYTHONPATH"
         say "asking for the newest wheels"
         pip_download --dest "$work/newest" "${wheels[@]}" >&2 || unavailable "pip finds no wheels for the recipe; its reasons are above"
     fi
@@ -67,12 +80,12 @@ fetch() {
     mkdir -p "$fetched"
     fetched=$(cd "$fetched" && pwd -P)
     [ -e "$lock" ] || {
-        [ "$or_newest" = yes ] || refuse "there is no lock for $architecture: write it with \`base-images/build.sh $runtime --lock\`" 66
+        [ "$or_newest" = yes ] || refuse "there is no lock for $architecture: write it with \`$lock_command\`" 66
         lock_newest "there is no lock for $architecture"
     }
     download && return
     [ "$or_newest" = yes ] ||
-        refuse "what the recipe is locked to is gone from the mirror (above): lock anew with \`base-images/build.sh $runtime --lock\`" 66
+        refuse "what the recipe is locked to is gone from the mirror (above): lock anew with \`$lock_command\`" 66
     lock_newest "what the recipe is locked to is gone from the mirror"
     download || refuse "what the mirror offers changes from one moment to the next" 69
 }

@@ -87,7 +87,7 @@ def write(runtime, architecture, uris, wheels, left_out=()):
             path = os.path.join(wheels, file)
             entries.append(Locked("wheel", plain_name(name), version, file, os.path.getsize(path), sha256_of(path)))
     lines = [
-        f"# What {runtime} is made of on {architecture}. Written by `base-images/build.sh {runtime} --lock`, not by hand.",
+        f"# What {runtime} is made of on {architecture}. Written by `base-images/build.sh {runtime} --lock --architecture {architecture}`, not by hand.",
         "# kind name version file size_bytes sha256",
     ]
     lines += [f"{e.kind} {e.name} {e.version} {e.file} {e.size_bytes} {e.sha256}" for e in sorted(entries)]

@@ -14,12 +14,13 @@ use serde_json::json;
 
 use super::args::{BaseCommand, BaseImportArguments};
 use super::base_lock;
+use super::base_platforms;
 use super::open;
 use super::say::{Voice, size};
 use super::settings::Settings;
 use crate::build::base::Places;
 use crate::disk::base_list::{self, BaseListError, Imported};
-use crate::disk::destination::Destination;
+use crate::disk::destination::{self, Destination};
 use crate::disk::docker_archive_read::{self, DockerArchiveReadError};
 use crate::disk::seal::{self, SealError};
 use crate::disk::store_repositories::{self, ManifestKey};
@@ -137,13 +138,24 @@ async fn import(arguments: &BaseImportArguments, settings: &Settings, voice: &Vo
         return Err(unnamed().into());
     }
     let targets: Vec<Location> = arguments.to.iter().map(|text| open::location(text)).collect::<Result<_, _>>()?;
+    for location in &targets {
+        destination::check(location)?;
+    }
     let places = settings.places()?;
     let scratch = tempfile::Builder::new().prefix("hs-base-").tempdir().map_err(BaseCommandError::Scratch)?;
     let (images, source) = images(arguments, settings, &places, scratch.path(), voice).await?;
-    let config = refuse_models(arguments, &images)?;
-    let mut put = Vec::new();
     // A service that collects what nothing needs may work in the same data folder.
     let held = if targets.is_empty() { Some(settings.store()?.staging()?) } else { None };
+    let config = refuse_models(&arguments.sources.join(", "), &images)?;
+    let images = if arguments.add_platform {
+        let joined = base_platforms::with_present(images, (name, version), &targets, settings, &places).await?;
+        refuse_models(&arguments.name, &joined)?;
+        joined
+    } else {
+        images
+    };
+    let platforms: Vec<String> = images.images.iter().map(|image| image.platform.to_string()).collect();
+    let mut put = Vec::new();
     let opened: Vec<(String, Target)> = if targets.is_empty() {
         let destination =
             Destination::Store { store: settings.store()?, repository: name.to_owned(), tag: Some(version.to_owned()), keep: false };
@@ -159,25 +171,28 @@ async fn import(arguments: &BaseImportArguments, settings: &Settings, voice: &Vo
     drop(held);
     let is_listed = settings.runtimes.runtimes.iter().any(|runtime| runtime.full_name() == arguments.name);
     if targets.is_empty() && !is_listed {
-        base_list::add(&settings.data_folder, Imported::of(name, version, &config)).map_err(BaseCommandError::List)?;
+        let imported = Imported { platforms: platforms.clone(), ..Imported::of(name, version, &config) };
+        base_list::add(&settings.data_folder, imported).map_err(BaseCommandError::List)?;
     }
     let bytes: u64 = images.images.iter().flat_map(|image| &image.layers).map(|layer| layer.descriptor.size_bytes).sum();
-    let document = json!({"name": arguments.name, "digest": images.top().digest, "references": put, "size_bytes": bytes});
-    let text = format!("{}\n{}\n{} in {}", arguments.name, images.top().digest, size(bytes), put.join(", "));
+    let document = json!({
+        "name": arguments.name, "digest": images.top().digest, "platforms": platforms, "references": put, "size_bytes": bytes,
+    });
+    let text = format!("{}\n{}\n{} for {} in {}", arguments.name, images.top().digest, size(bytes), platforms.join(", "), put.join(", "));
     voice.result(&document, &text)?;
     Ok(())
 }
 
-/// The config of the image, on its first platform; an error where it is a model's on any.
-fn refuse_models(arguments: &BaseImportArguments, images: &ImageSet) -> Result<ImageConfig, BaseCommandError> {
+/// The config of the image called `name`, on its first platform; an error where it is a model's on any.
+fn refuse_models(name: &str, images: &ImageSet) -> Result<ImageConfig, BaseCommandError> {
     let mut first = None;
     for image in &images.images {
         let config = ImageConfig::parse(&image.config.bytes);
-        let config = config.map_err(|source| BaseCommandError::Config { path: PathBuf::from(&arguments.sources[0]), source })?;
+        let config = config.map_err(|source| BaseCommandError::Config { path: PathBuf::from(name), source })?;
         let labels = config.labels();
         if labels.contains_key(IMAGE_LABEL) || labels.contains_key("MODEL_NAME") {
             let model = labels.get("MODEL_NAME").cloned().unwrap_or_else(|| "without a name".to_owned());
-            return Err(BaseCommandError::Model { source_name: arguments.sources.join(", "), model });
+            return Err(BaseCommandError::Model { source_name: name.to_owned(), model });
         }
         first.get_or_insert(config);
     }

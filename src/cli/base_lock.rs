@@ -17,6 +17,7 @@ use crate::disk::store::Store;
 use crate::fault::{Failure, Fault};
 use crate::model::runtime::Runtime;
 use crate::oci::digest::Digest;
+use crate::registry::source::{Source, load};
 
 /// Why a runtime cannot be locked.
 #[derive(Debug, thiserror::Error)]
@@ -110,6 +111,8 @@ pub async fn list(settings: &Settings, voice: &Voice) -> Result<(), Box<dyn Fail
 /// What is known of a runtime's digests.
 struct State {
     imported: Option<Digest>,
+    /// What the imported one is for; none where it is damaged, which a build says.
+    platforms: Vec<String>,
     locked: Option<Digest>,
     /// Where a registry has it, with its digest, or why that cannot be said; `None`: there is no registry to ask.
     registry: Option<Result<(String, Digest), String>>,
@@ -117,9 +120,10 @@ struct State {
 
 impl State {
     async fn of(runtime: &Runtime, places: &Places) -> State {
-        let imported = imported(places.store.as_ref(), &runtime.name, &runtime.version);
+        let store = places.store.as_ref();
+        let (imported, platforms) = (imported(store, &runtime.name, &runtime.version), imported_platforms(store, runtime).await);
         let registry = if base::has_registry(runtime, places) { Some(base::published(runtime, places).await) } else { None };
-        State { imported, locked: runtime.digest, registry }
+        State { imported, platforms, locked: runtime.digest, registry }
     }
 
     /// Whether what is here, or what is locked, is not what the registry has by now; `None`: nobody can say.
@@ -132,6 +136,9 @@ impl State {
 
     fn words(&self) -> String {
         let mut words = Vec::new();
+        if !self.platforms.is_empty() {
+            words.push(format!("for {}", self.platforms.join(", ")));
+        }
         match (self.imported, self.locked) {
             (Some(imported), Some(locked)) if imported != locked => words.push(format!("locked to another, {locked}")),
             (_, Some(_)) => words.push("locked".to_owned()),
@@ -156,8 +163,15 @@ impl State {
         };
         json!({"name": runtime.full_name(), "reference": runtime.reference, "model_types": runtime.model_types,
                "platforms": runtime.platforms, "contract_dialect": runtime.contract_dialect.to_string(), "imported": self.imported,
-               "locked": self.locked, "registry": {"reference": reference, "digest": digest, "problem": problem}, "stale": self.is_stale()})
+               "imported_platforms": self.platforms, "locked": self.locked, "registry": {"reference": reference, "digest": digest, "problem": problem}, "stale": self.is_stale()})
     }
+}
+
+async fn imported_platforms(store: Option<&Arc<Store>>, runtime: &Runtime) -> Vec<String> {
+    let Some(store) = store else { return Vec::new() };
+    let source = Source::Store { store: store.clone(), repository: runtime.name.clone() };
+    let images = load(&source, &runtime.version, None).await.map(|images| images.images).unwrap_or_default();
+    images.iter().map(|image| image.platform.to_string()).collect()
 }
 
 fn imported(store: Option<&Arc<Store>>, name: &str, version: &str) -> Option<Digest> {

@@ -18,6 +18,7 @@ use super::args::Global;
 use super::package_settings::PackageSettings;
 use crate::build::base::Places;
 use crate::build::collect::CollectSettings;
+use crate::build::request::BuildSettings;
 use crate::disk::base_list;
 use crate::disk::base_list::BaseListError;
 use crate::disk::base_lock;
@@ -214,6 +215,16 @@ pub fn no_color() -> bool {
 }
 
 impl Settings {
+    /// What is the same for every image that is built with these settings. What installs requirements is the command's to say.
+    pub fn of_builds(&self) -> BuildSettings {
+        BuildSettings {
+            compression: self.compression,
+            epoch_s: self.epoch_s,
+            cache: self.layer_cache.clone(),
+            ..BuildSettings::new(self.runtimes.clone())
+        }
+    }
+
     /// Reads everything that the command line leaves open.
     pub fn resolve(global: &Global) -> Result<Settings, SettingsError> {
         let file = config_file(global)?;
@@ -235,11 +246,11 @@ impl Settings {
         let compression = text_variable("HS_COMPRESSION").or(file.compression);
         let compression = compression.as_deref().map(str::parse).transpose().map_err(SettingsError::Compression)?.unwrap_or_default();
         let cache = |name: &str| Some(home_folder("XDG_CACHE_HOME", ".cache")?.join("lamina").join(name));
-        let wheels = cache("wheels").unwrap_or_else(|| data_folder.join("wheels"));
+        let packages = home_folder("XDG_CACHE_HOME", ".cache").map_or_else(|| data_folder.clone(), |folder| folder.join("lamina"));
         let digests = cache("digests").map(DigestCache::new);
         Ok(Settings {
             data_folder,
-            packages: PackageSettings::find(&variable, wheels, digests.clone(), file.wheels_dirs),
+            packages: PackageSettings::find(&variable, packages, digests.clone(), file.wheels_dirs),
             layer_cache: cache("layers").map(SealCache::new),
             digest_cache: digests,
             type_cache: cache("types").map(TypeCache::new),
@@ -329,6 +340,7 @@ fn registry_settings(mut hosts: BTreeMap<String, HostSettings>, ca_files: Vec<Pa
             except: text_variable("no_proxy").or_else(|| text_variable("NO_PROXY")),
         },
         ca_files: ca_files.into_iter().chain(system_authorities()).collect(),
+        usual_ca_file: system_authorities(),
         ..RegistrySettings::default()
     }
 }

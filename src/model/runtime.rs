@@ -45,6 +45,9 @@ pub struct Runtime {
     /// The C library that they have to be made for: `glibc 2.36`, `musl 1.2`.
     #[serde(default)]
     pub libc: Option<String>,
+    /// The path of its Python, where the bytecode of packages is made with it (and so the base is trusted to be run for that): `/usr/bin/python3.11`.
+    #[serde(default)]
+    pub bytecode_interpreter: Option<String>,
     /// The modules beside the standard library that its Python can import; none: not known.
     #[serde(default)]
     pub python_modules: Vec<String>,

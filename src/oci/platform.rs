@@ -63,7 +63,8 @@ impl Platform {
             }
     }
 
-    fn plain_variant(&self) -> Option<&str> {
+    /// The variant, where it tells more than the architecture does.
+    pub fn plain_variant(&self) -> Option<&str> {
         self.variant.as_deref().filter(|variant| !(self.architecture == "arm64" && *variant == "v8"))
     }
 }

@@ -340,6 +340,7 @@ fn purposes(config: &ImageConfig, layers: usize) -> Vec<Purpose> {
     let word = |value: &serde_json::Value| match value.as_str() {
         Some("contract") => Purpose::Contract,
         Some("requirements") => Purpose::Requirements,
+        Some("bytecode") => Purpose::Bytecode,
         Some("files") => Purpose::Files,
         _ => Purpose::Base,
     };
