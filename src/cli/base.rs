@@ -170,7 +170,8 @@ async fn import(arguments: &BaseImportArguments, settings: &Settings, voice: &Vo
     }
     drop(held);
     let is_listed = settings.runtimes.runtimes.iter().any(|runtime| runtime.full_name() == arguments.name);
-    if targets.is_empty() && !is_listed {
+    // One that was imported before is a runtime by that alone, and may be another image now.
+    if targets.is_empty() && (!is_listed || base_list::has(&settings.data_folder, &arguments.name).map_err(BaseCommandError::List)?) {
         let imported = Imported { platforms: platforms.clone(), ..Imported::of(name, version, &config) };
         base_list::add(&settings.data_folder, imported).map_err(BaseCommandError::List)?;
     }

@@ -148,6 +148,11 @@ pub fn runtimes(data_folder: &Path, list: &RuntimeList) -> Result<Vec<Runtime>, 
     others.map(|base| base.runtime(list).map_err(|source| BaseListError::Runtime { path: path.clone(), source })).collect()
 }
 
+/// Whether a base of this full name is noted.
+pub fn has(data_folder: &Path, full_name: &str) -> Result<bool, BaseListError> {
+    Ok(read(&data_folder.join(FILE))?.iter().any(|base| base.full_name() == full_name))
+}
+
 /// Adds a base, in the place of one of the same name.
 pub fn add(data_folder: &Path, base: Imported) -> Result<(), BaseListError> {
     let path = data_folder.join(FILE);
@@ -180,6 +185,7 @@ mod tests {
         for (name, config) in [("b/python", &official), ("a-python", &ours), ("b/python", &official), ("serving-runtime-onnx", &official)] {
             add(folder.path(), Imported::of(name, if name == "serving-runtime-onnx" { "1.32" } else { "1" }, config)).unwrap();
         }
+        assert!(has(folder.path(), "b/python:1").unwrap() && !has(folder.path(), "b/python:2").unwrap());
         let found = runtimes(folder.path(), &list).unwrap();
         let names: Vec<String> = found.iter().map(Runtime::full_name).collect();
         assert_eq!(names, ["a-python:1", "b/python:1"], "what the list has is the list's");
