@@ -331,17 +331,29 @@ pub mod model {
     /// What a wheel must be made for, and which is the best.
     pub mod wheel_target;
 
-    /// `requirements.txt`, read and not resolved.
-    pub mod requirements;
+    /// The form of versions of Python's packages.
+    pub mod python_version_form;
+
+    /// The text of requirements and locks: encodings and lines.
+    pub mod requirements_text;
 
     /// Which requirements are for a target.
     pub mod marker;
+
+    /// The grammar of one requirement.
+    pub mod requirement_line;
+
+    /// `requirements.txt`, read and not resolved.
+    pub mod requirements;
 
     /// `pylock.toml`.
     pub mod pylock;
 
     /// Which wheels a model's requirements are.
     pub mod requirements_lock;
+
+    /// What a model requires, as it came.
+    pub mod required;
 
     /// Which file of a wheel is installed where.
     pub mod wheel_layout;
@@ -494,6 +506,9 @@ pub mod disk {
     /// A layer of packed files read once: its digests, and the proof of its members.
     pub mod seal_packed;
 
+    /// Folders of wheels that the user names.
+    pub mod wheel_folder;
+
     /// Where wheels are on this machine.
     pub mod wheel_cache;
 
@@ -533,6 +548,12 @@ pub mod disk {
     /// Folders and files that cannot outlive their work.
     pub mod store_staging;
 
+    /// A folder of a command's own, and what killed ones left.
+    pub mod scratch;
+
+    /// Whether something can be written in a place.
+    pub mod place;
+
     /// OCI image layouts: folders.
     pub mod layout;
 
@@ -557,6 +578,9 @@ pub mod disk {
 pub mod registry {
     /// What registries want users to know.
     pub mod warnings;
+
+    /// Hosts that let us wait.
+    pub mod silence;
 
     /// How each host is reached.
     pub mod settings;
@@ -594,6 +618,9 @@ pub mod registry {
     /// What is known of a registry's ways.
     pub mod profile;
 
+    /// A body on its way.
+    pub mod measured_body;
+
     /// One request, one answer.
     pub mod wire;
 
@@ -602,6 +629,9 @@ pub mod registry {
 
     /// Who we are to a registry, by TLS.
     pub mod client_certificate;
+
+    /// The HTTP clients, made when they are needed.
+    pub mod late_clients;
 
     /// The authorisation of a request.
     pub mod tokens;
@@ -624,6 +654,9 @@ pub mod registry {
     /// Blobs, pushed.
     pub mod upload;
 
+    /// The uploads of a push that fails.
+    pub mod open_uploads;
+
     /// Blobs, mounted.
     pub mod mount;
 
@@ -639,8 +672,17 @@ pub mod registry {
     /// How it asks.
     pub mod doctor_ask;
 
-    /// Who answers, and who we are.
+    /// Who answers.
     pub mod doctor_reach;
+
+    /// Whether it is a registry.
+    pub mod doctor_recognise;
+
+    /// Who we are to it.
+    pub mod doctor_login;
+
+    /// A host without a repository.
+    pub mod doctor_host;
 
     /// What it pushes.
     pub mod doctor_samples;
@@ -720,8 +762,20 @@ pub mod build {
     /// Where this machine gets Python's packages.
     pub mod index_settings;
 
+    /// What is wrong with an index that did not answer as one.
+    pub mod index_trouble;
+
     /// What a resolver says when it finds nothing.
     pub mod resolver_words;
+
+    /// Running a resolver.
+    pub mod resolver_process;
+
+    /// pip's answer as a lock.
+    pub mod pip_report;
+
+    /// Why a resolver has no answer.
+    pub mod resolver_error;
 
     /// Requirements -> the wheels that meet them.
     pub mod resolver;
@@ -735,8 +789,20 @@ pub mod build {
     /// The layer of the packages' bytecode.
     pub mod bytecode;
 
+    /// A lock whose hash is of other bytes.
+    pub mod lock_mismatch;
+
+    /// Why requirements do not become a layer.
+    pub mod install_error;
+
     /// `requirements.txt` -> the layer of `/model/lib`.
     pub mod requirements;
+
+    /// What shall be built.
+    pub mod request;
+
+    /// What was built, and what there is to tell of it.
+    pub mod built;
 
     /// From a model to a finished image, every stage in order.
     pub mod recipe;
@@ -875,6 +941,12 @@ pub mod cli {
     /// What the command line says of a model's fit.
     pub mod fit;
 
+    /// Where `hs build` puts an image.
+    pub mod destinations;
+
+    /// What `hs build` says of an image.
+    pub mod build_report;
+
     /// `hs build`.
     pub mod build;
 
@@ -907,6 +979,9 @@ pub mod cli {
 
     /// What a finding of a doctor means.
     pub mod registry_words;
+
+    /// What it means for logins.
+    pub mod registry_login_words;
 
     /// What it means for layers.
     pub mod registry_upload_words;

@@ -58,6 +58,11 @@ async fn dispatch(arguments: &Arguments, voice: &Voice) -> Result<(), Box<dyn Fa
         return Ok(());
     }
     let settings = Settings::resolve(&arguments.global)?;
+    // The service's users read its log, not its standard error.
+    if !matches!(arguments.command, Command::Serve(_)) {
+        let voice = voice.clone();
+        settings.registries.teller.listen(move |text| voice.note(text));
+    }
     let result = run_command(arguments, &settings, voice).await;
     // What a copy has not told already: of registries that were only read.
     for text in settings.registries.warnings.take() {

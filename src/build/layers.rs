@@ -11,7 +11,8 @@ use std::thread;
 
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 
-use super::recipe::{BuildError, Request};
+use super::recipe::BuildError;
+use super::request::Request;
 use crate::disk::seal_planned::{Sealed, seal_planned};
 use crate::model::packing::Packing;
 use crate::model::plan::PlannedLayer;
@@ -49,7 +50,11 @@ pub(super) async fn seal(
     let (handoff, sending) = ahead::ahead(repository, listener);
     let sending = async { sending.await.map_err(BuildError::Send) };
     // The first failure of either ends both.
-    tokio::try_join!(seal_all(planned, request, Some(handoff), listener), sending)
+    let sealed = tokio::try_join!(seal_all(planned, request, Some(handoff), listener), sending);
+    if let Err(error) = &sealed {
+        repository.give_up_uploads(if let BuildError::Send(error) = error { Some(error) } else { None }).await;
+    }
+    sealed
 }
 
 /// As many layers at a time as there are cores: hashing is the cost, and it is a core's work (dependencies, finding 2). The largest are first: one that is
@@ -67,7 +72,7 @@ async fn seal_all(
     listener(Event::Expect { bytes: in_turn.iter().map(|(_, size_bytes, _)| size_bytes).sum() });
     let handoff = handoff.as_ref();
     let seal_one = |(place, _, layer): (usize, u64, ToSeal)| {
-        let (listener, scratch, cache) = (listener.clone(), request.scratch.clone(), request.cache.clone());
+        let (listener, scratch, cache) = (listener.clone(), request.scratch.clone(), request.settings.cache.clone());
         async move {
             let work = move || {
                 let advance = |bytes| listener(Event::Advance { bytes });

@@ -3,6 +3,7 @@
 //! Only words: no file is opened and nothing is looked up here, so that `--help` and completions work anywhere. What the words mean on this machine is
 //! `settings.rs`. Every option can also come from an `HS_*` variable where that makes sense for a whole machine.
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -21,6 +22,19 @@ pub struct Arguments {
     /// Options of every command.
     #[command(flatten)]
     pub global: Global,
+}
+
+/// A command whose words are known to the program.
+#[derive(Debug, Parser)]
+#[command(disable_version_flag = true)]
+struct Alone<Words: Args> {
+    #[command(flatten)]
+    words: Words,
+}
+
+/// The words of a command of which only its folder or image was typed: all else has its default, or what its variable says.
+pub fn untold<Words: Args>(what: impl Into<OsString>) -> Words {
+    Alone::<Words>::parse_from(["hs".into(), "--".into(), what.into()]).words
 }
 
 /// Options of every command.
@@ -359,16 +373,16 @@ pub struct BaseImportArguments {
 /// `hs registry …`.
 #[derive(Debug, Subcommand)]
 pub enum RegistryCommand {
-    /// Find out what it will be like to push models to a repository, before it hurts.
+    /// Find out what it will be like to push models to a registry, before it hurts.
     Doctor(DoctorArguments),
 }
 
 /// `hs registry doctor`.
 #[derive(Debug, Args)]
 pub struct DoctorArguments {
-    /// The repository that models will be pushed to, `host[:port]/repository`.
-    #[arg(value_name = "HOST/REPO")]
-    pub repository: String,
+    /// The repository that models will be pushed to, `host[:port]/repository`; a host alone: what can be told without one.
+    #[arg(value_name = "HOST[/REPO]")]
+    pub place: String,
     /// Write nothing: only what can be read is found out.
     #[arg(long)]
     pub read_only: bool,
@@ -393,5 +407,7 @@ mod tests {
             panic!("another command")
         };
         assert_eq!((words.version.as_deref(), words.folder.to_str()), (Some("3"), Some("m")));
+        let words: BuildArguments = untold("--odd");
+        assert_eq!((words.folder.to_str(), words.layout.as_str(), words.gate.as_str()), (Some("--odd"), "hydro", "breaking"));
     }
 }

@@ -20,7 +20,7 @@ use super::say::{Voice, size};
 use super::settings::Settings;
 use crate::build::base::Places;
 use crate::disk::base_list::{self, BaseListError, Imported};
-use crate::disk::destination::Destination;
+use crate::disk::destination::{self, Destination};
 use crate::disk::docker_archive_read::{self, DockerArchiveReadError};
 use crate::disk::seal::{self, SealError};
 use crate::disk::store_repositories::{self, ManifestKey};
@@ -138,6 +138,9 @@ async fn import(arguments: &BaseImportArguments, settings: &Settings, voice: &Vo
         return Err(unnamed().into());
     }
     let targets: Vec<Location> = arguments.to.iter().map(|text| open::location(text)).collect::<Result<_, _>>()?;
+    for location in &targets {
+        destination::check(location)?;
+    }
     let places = settings.places()?;
     let scratch = tempfile::Builder::new().prefix("hs-base-").tempdir().map_err(BaseCommandError::Scratch)?;
     let (images, source) = images(arguments, settings, &places, scratch.path(), voice).await?;

@@ -1,4 +1,4 @@
-//! `hs registry doctor HOST/REPO`: what it will be like to push models there.
+//! `hs registry doctor HOST/REPO`: what it will be like to push models there; of a `HOST` alone, what can be told without a repository.
 //!
 //! The examination is `registry/doctor.rs`, and what its findings mean is `registry_words.rs`; here they are run and printed. What was written is deleted however
 //! the examination ends: a signal stops it, and then the deleting still has [`CLEAN_UP_MAX`].
@@ -11,7 +11,7 @@ use serde_json::json;
 use super::args::{DoctorArguments, RegistryCommand};
 use super::open;
 use super::registry_words::{Line, Verdict, line, summary};
-use super::say::Voice;
+use super::say::{PrintError, Voice};
 use super::settings::Settings;
 use super::stop::told_to_stop;
 use crate::fault::{Failure, Fault};
@@ -19,16 +19,25 @@ use crate::oci::location::Location;
 use crate::oci::reference::Reference;
 use crate::registry::client::{Access, Registries};
 use crate::registry::doctor::{Doctor, Options};
+use crate::registry::doctor_findings::Report;
+use crate::registry::doctor_obstacle::Obstacle;
+use crate::registry::error::RegistryError;
 
 /// How long what was written is asked to be deleted, after a signal; a second signal ends that too.
 const CLEAN_UP_MAX: Duration = Duration::from_secs(30);
+
+/// How long the registry may take to store what it is sent, and a second for each MiB of that.
+const COMMIT_MAX: Duration = Duration::from_mins(3);
 
 /// Why there is nothing to examine.
 #[derive(Debug, thiserror::Error)]
 pub enum DoctorError {
     /// No repository of a registry.
-    #[error("`{0}` is not a repository of a registry")]
+    #[error("`{0}` is neither a registry nor a repository of one")]
     NotARepository(String),
+    /// What only a repository has.
+    #[error("`{0}` mounts into a repository, and none is named")]
+    NoRepository(&'static str),
 }
 
 impl Failure for DoctorError {
@@ -37,7 +46,7 @@ impl Failure for DoctorError {
     }
 
     fn remedy(&self) -> Option<String> {
-        Some("write `host[:port]/repository`, without a tag".to_owned())
+        Some("write `host[:port]/repository`, without a tag, or `host[:port]` alone".to_owned())
     }
 }
 
@@ -49,14 +58,24 @@ pub async fn run(command: &RegistryCommand, settings: &Settings, voice: &Voice) 
 }
 
 async fn doctor(arguments: &DoctorArguments, settings: &Settings, voice: &Voice) -> Result<(), Box<dyn Failure>> {
-    let reference = repository(&arguments.repository)?;
+    let host = host(&arguments.place);
+    let reference = match host {
+        Some(_) if arguments.mount_from.is_some() => return Err(DoctorError::NoRepository("--mount-from").into()),
+        Some(host) => Reference::repository(host, ""),
+        None => repository(&arguments.place)?,
+    };
     let mount_from = arguments.mount_from.as_deref().map(|text| beside(&reference, text)).transpose()?;
-    let access = if arguments.read_only { Access::Pull } else { Access::Push };
-    let repository = Registries::new(settings.registries.clone())?.repository(&reference, access)?;
-    let options = Options { read_only: arguments.read_only, body_bytes_max: arguments.body_mib << 20, mount_from };
+    // Without a repository there is nothing to write into.
+    let read_only = arguments.read_only || host.is_some();
+    let access = if read_only { Access::Pull } else { Access::Push };
+    let mut registries = settings.registries.clone();
+    // A doctor does not wait for half an hour for a blob that is no larger than this.
+    registries.patience.commit = registries.patience.commit.min(COMMIT_MAX + Duration::from_secs(arguments.body_mib));
+    let repository = Registries::new(registries)?.repository(&reference, access)?;
+    let options = Options { read_only, body_bytes_max: arguments.body_mib << 20, mount_from };
     let mut doctor = Doctor::new(&repository, options, voice.listener());
     let stopped = tokio::select! {
-        examined = doctor.examine() => examined.err().map(Into::into),
+        examined = examine(&mut doctor, host.is_some()) => examined.err().map(Into::into),
         stopped = told_to_stop() => Some(stopped),
     };
     let patience = if stopped.is_some() { CLEAN_UP_MAX } else { Duration::MAX };
@@ -71,14 +90,32 @@ async fn doctor(arguments: &DoctorArguments, settings: &Settings, voice: &Voice)
         return Err(stopped);
     }
     let report = doctor.report();
+    tell(&report, read_only, voice)?;
+    match report.obstacle {
+        Some(obstacle) => Err(obstacle.into()),
+        None => Ok(()),
+    }
+}
+
+async fn examine(doctor: &mut Doctor, host_alone: bool) -> Result<(), RegistryError> {
+    if host_alone { doctor.examine_host().await } else { doctor.examine().await }
+}
+
+/// Prints what was found.
+fn tell(report: &Report, read_only: bool, voice: &Voice) -> Result<(), PrintError> {
     let lines: Vec<Line> = report.findings.iter().map(|finding| line(finding, &report.registry)).collect();
-    let summary = summary(&report, &lines, arguments.read_only);
-    let can_push = (!arguments.read_only).then_some(report.obstacle.is_none());
+    let summary = summary(report, &lines, read_only);
+    let can_push = if matches!(report.obstacle, Some(Obstacle::NotARegistry { .. })) {
+        Some(false)
+    } else {
+        (!read_only).then_some(report.obstacle.is_none())
+    };
     let document = json!({
-        "registry": report.registry, "repository": report.repository, "read_only": arguments.read_only, "can_push": can_push,
+        "registry": report.registry, "repository": report.repository, "read_only": read_only, "can_push": can_push,
         "summary": summary, "checks": lines, "profile": report.profile, "left_behind": report.left_behind,
     });
-    let mut text = format!("{}/{}\n\n", report.registry, report.repository);
+    let repository = report.repository.as_ref().map(|repository| format!("/{repository}")).unwrap_or_default();
+    let mut text = format!("{}{repository}\n\n", report.registry);
     for line in &lines {
         write_line(&mut text, line);
     }
@@ -86,11 +123,16 @@ async fn doctor(arguments: &DoctorArguments, settings: &Settings, voice: &Voice)
         let _ = writeln!(text, "\nleft behind: {lost}");
     }
     let _ = writeln!(text, "\n{summary}");
-    voice.result(&document, &text)?;
-    match report.obstacle {
-        Some(obstacle) => Err(obstacle.into()),
-        None => Ok(()),
-    }
+    voice.result(&document, &text)
+}
+
+/// The host, where that is all that is named: a word with a dot or a port, or `localhost`, as in references.
+fn host(text: &str) -> Option<&str> {
+    let text = text.strip_suffix('/').unwrap_or(text);
+    let port = text.rsplit_once(':').filter(|(_, port)| !port.ends_with(']'));
+    let is_port = port.is_none_or(|(_, port)| port.parse::<u16>().is_ok());
+    let is_host = text.contains(['.', ':']) || text == "localhost";
+    (is_host && is_port && !text.contains(['/', '@'])).then_some(text)
 }
 
 fn repository(text: &str) -> Result<Reference, Box<dyn Failure>> {

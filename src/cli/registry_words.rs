@@ -6,11 +6,11 @@
 use reqwest::StatusCode;
 use serde::Serialize;
 
+use super::registry_login_words as login_words;
 use super::registry_upload_words as upload_words;
 use crate::fault::one_line;
 use crate::registry::answer::Answer;
-use crate::registry::credentials::Origin;
-use crate::registry::doctor_findings::{Deletes, Finding, Identity, Login, ManifestKind, Pull, Reached, Referrers, Reply, Report, Scheme};
+use crate::registry::doctor_findings::{Catalog, Deletes, Finding, ManifestKind, Pull, Reached, Referrers, Reply, Report};
 use crate::registry::doctor_obstacle::Obstacle;
 
 /// How much a finding matters.
@@ -69,7 +69,12 @@ fn words(finding: &Finding, registry: &str) -> Words {
     match finding {
         Finding::Reached(reached) => self::reached(reached, registry),
         Finding::Clock { ahead_s } => clock(*ahead_s),
-        Finding::Login(login) => self::login(login, registry),
+        Finding::Login(login) => login_words::login(login, registry),
+        Finding::Stranger { why } => hurts(format!("this is not a registry: {why}"), "nothing can be pulled or pushed"),
+        Finding::Catalog(Catalog::Listed) => ok("it tells which repositories there are"),
+        Finding::Catalog(Catalog::NotListed(status)) => {
+            ok(format!("it does not tell which repositories there are ({}), as many do not", status.as_u16()))
+        }
         Finding::Pull(pull) => self::pull(pull, registry),
         Finding::Missing { manifest, blob } => missing(*manifest, *blob),
         Finding::Push { reply: Reply::Taken, elsewhere: None } => ok("uploads are opened"),
@@ -134,40 +139,10 @@ fn clock(ahead_s: i64) -> Words {
     note(format!("its clock is {} s {side} this machine's", ahead_s.unsigned_abs()), "tokens may count as ended, or as not yet valid")
 }
 
-fn login(login: &Login, registry: &str) -> Words {
-    let place = match &login.origin {
-        Origin::Nowhere => String::new(),
-        Origin::Settings => ", from the settings".to_owned(),
-        Origin::File(path) => format!(", from `{}`", path.display()),
-        Origin::Helper { helper, path } => format!(", from `{helper}`, which `{}` names", path.display()),
-    };
-    let who = match &login.identity {
-        Identity::Anonymous => "there are no credentials for it".to_owned(),
-        Identity::User(name) => format!("we are `{name}`, password ****{place}"),
-        Identity::Token => format!("we have an identity token ****{place}"),
-    };
-    let log_in = format!("`docker login {registry}`, `podman login {registry}`, or `username` and `password` for registry `{registry}`");
-    match (&login.scheme, &login.identity) {
-        (Scheme::Nothing, Identity::Anonymous) => ok("it asks for no login"),
-        (Scheme::Nothing, _) => ok(format!("it asks for no login, and is told of none; where it did: {who}")),
-        (Scheme::Basic, Identity::Anonymous) => {
-            help(hurts(format!("it wants a password, and {who}"), "nothing can be pulled or pushed"), log_in)
-        }
-        (Scheme::Basic, Identity::Token) => help(hurts(format!("it wants a password, and {who}"), "the token is of no use there"), log_in),
-        (Scheme::Basic, Identity::User(_)) => ok(format!("it wants a password; {who}")),
-        (Scheme::Bearer { realm }, Identity::Anonymous) => {
-            help(note(format!("it wants tokens of {realm}, and {who}"), "we are a guest, who may seldom push"), log_in)
-        }
-        (Scheme::Bearer { realm }, _) => ok(format!("it wants tokens of {realm}; {who}")),
-        (Scheme::Unknown, _) => {
-            hurts(format!("it wants a login of a kind that is not known here; {who}"), "nothing can be pulled or pushed")
-        }
-    }
-}
-
 fn pull(pull: &Pull, registry: &str) -> Words {
     match pull {
         Pull::Granted => ok("the repository can be read"),
+        Pull::NoList => hurts("asked for the tags, it answers with something else", "nothing can be found by its tag there"),
         Pull::NoRepository => ok("there is no such repository yet: it comes with the first push"),
         Pull::Refused(answer) => {
             refused("reading is refused", answer, "nobody with this login can pull; a push may work all the same", registry)
@@ -240,12 +215,18 @@ fn delete(deletes: Deletes) -> Words {
 
 /// All of it in one sentence.
 pub fn summary(report: &Report, lines: &[Line], read_only: bool) -> String {
-    let repository = format!("{}/{}", report.registry, report.repository);
     match &report.obstacle {
-        Some(obstacle @ Obstacle::Unreadable { .. }) => return format!("{}.", one_line(obstacle)),
+        Some(obstacle @ (Obstacle::Unreadable { .. } | Obstacle::NotARegistry { .. })) => return format!("{}.", one_line(obstacle)),
         Some(obstacle) => return format!("Pushing will not work: {}.", one_line(obstacle)),
         None => {}
     }
+    let Some(repository) = &report.repository else {
+        return format!(
+            "`{0}` is there. Name a repository of it (`hs registry doctor {0}/team/model`) to find out whether models can be pushed, and what will hurt.",
+            report.registry
+        );
+    };
+    let repository = format!("{}/{repository}", report.registry);
     if read_only {
         return format!("`{repository}` can be read; whether it takes models was not tried.");
     }

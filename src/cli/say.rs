@@ -7,7 +7,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle, WeakProgressBar};
 use serde::Serialize;
 
 use super::args::{Color, Global, OutputForm};
@@ -26,12 +26,14 @@ impl Failure for PrintError {
 }
 
 /// How this run speaks.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Voice {
     json: bool,
     quiet: bool,
     verbose: bool,
     color: bool,
+    /// The bar that is on the terminal, where one is: lines go above it.
+    bar: Arc<Mutex<WeakProgressBar>>,
 }
 
 impl Voice {
@@ -48,6 +50,7 @@ impl Voice {
                 // The NO_COLOR convention: any value switches colour off.
                 Color::Auto => terminal && !no_color,
             },
+            bar: Arc::default(),
         }
     }
 
@@ -82,19 +85,31 @@ impl Voice {
     /// Tells something on the way.
     pub fn note(&self, text: &str) {
         if !self.quiet {
-            let _ = writeln!(io::stderr(), "{text}");
+            self.line(text);
         }
     }
 
     /// Tells something that the user may want to change.
     pub fn warn(&self, text: &str) {
         if !self.quiet {
-            let _ = writeln!(io::stderr(), "{} {text}", self.paint("33", "warning:"));
+            self.line(&format!("{} {text}", self.paint("33", "warning:")));
         }
     }
 
-    /// Tells why the command failed: the failure, its causes, its remedy.
+    fn line(&self, text: &str) {
+        let write = || drop(writeln!(io::stderr(), "{text}"));
+        let bar = self.bar.lock().unwrap_or_else(PoisonError::into_inner).upgrade();
+        match bar {
+            Some(bar) => bar.suspend(write),
+            None => write(),
+        }
+    }
+
+    /// Tells why the command failed: the failure, its causes, its remedy; and to programs what it has for them.
     pub fn failure(&self, failure: &dyn Failure) {
+        if let Some(document) = failure.document().filter(|_| self.json) {
+            let _ = self.print(&document, "");
+        }
         let mut out = format!("{} {failure}\n", self.paint("31;1", "error:"));
         for cause in causes(failure) {
             // A cause of many lines (a text with its caret) keeps its columns.
@@ -124,12 +139,12 @@ impl Voice {
         if io::stderr().is_terminal() {
             bar.enable_steady_tick(Duration::from_millis(120));
         }
-        let (voice, shown) = (self.clone(), Mutex::new(bar));
-        Arc::new(move |event| voice.show(&shown.lock().unwrap_or_else(PoisonError::into_inner), event))
+        *self.bar.lock().unwrap_or_else(PoisonError::into_inner) = bar.downgrade();
+        let voice = self.clone();
+        Arc::new(move |event| voice.show(&bar, event))
     }
 
     fn show(&self, bar: &ProgressBar, event: Event) {
-        let line = |text: String| if bar.is_hidden() { self.note(&text) } else { bar.suspend(|| self.note(&text)) };
         match event {
             Event::Stage(text) => {
                 bar.set_length(0);
@@ -139,8 +154,8 @@ impl Voice {
                     self.note(&text);
                 }
             }
-            Event::Note(text) => line(format!("  {text}")),
-            Event::Warning(text) => bar.suspend(|| self.warn(&text)),
+            Event::Note(text) => self.note(&format!("  {text}")),
+            Event::Warning(text) => self.warn(&text),
             Event::Expect { bytes } => bar.inc_length(bytes),
             Event::Advance { bytes } => bar.inc(bytes),
             Event::Blob { digest, size_bytes, how } if self.verbose => {
@@ -149,7 +164,7 @@ impl Voice {
                     Moved::Mounted => "mounted",
                     Moved::Skipped => "there already",
                 };
-                line(format!("  {} {}: {how}", digest.short(), size(size_bytes)));
+                self.note(&format!("  {} {}: {how}", digest.short(), size(size_bytes)));
             }
             Event::Blob { .. } => {}
         }

@@ -119,6 +119,10 @@ impl Failure for SendError {
             _ => None,
         }
     }
+
+    fn document(&self) -> Option<Value> {
+        if let SendError::Service(error) = self { error.document() } else { None }
+    }
 }
 
 /// Why an archive could not be read to its end; to the wire that is only a body that broke off.

@@ -4,6 +4,7 @@
 //! of the service's code is used here: the wire is the interface.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -16,8 +17,8 @@ use serde_json::Value;
 use crate::fault::{Failure, Fault};
 use crate::oci::digest::Digest;
 use crate::registry::error::RegistryError;
+use crate::registry::late_clients::{LateClients, Trust};
 use crate::registry::settings::RegistrySettings;
-use crate::registry::tls;
 
 /// The longest answer that is read: a version with its contract.
 const ANSWER_BYTES_MAX: usize = 16 << 20;
@@ -85,6 +86,8 @@ pub enum ServiceError {
         message: String,
         /// The way out, where it named one.
         remedy: Option<String>,
+        /// What it has for programs beside that.
+        document: Option<Value>,
     },
     /// No URL of a service.
     #[error("`{0}` is not the URL of a service")]
@@ -126,6 +129,10 @@ impl Failure for ServiceError {
             _ => None,
         }
     }
+
+    fn document(&self) -> Option<Value> {
+        if let ServiceError::Refused { document, .. } = self { document.clone() } else { None }
+    }
 }
 
 /// The answer of a service that lacks files.
@@ -137,12 +144,10 @@ struct Wants {
 impl Service {
     /// The service at `url`, reached with the certificates and proxies of `settings`; nothing is sent.
     pub fn new(url: &str, settings: &RegistrySettings) -> Result<Service, ServiceError> {
-        tls::install_provider();
         let url = url.trim_end_matches('/').to_owned();
-        if !url::Url::parse(&url).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host()) {
-            return Err(ServiceError::Url(url));
-        }
-        let client = client(&url, settings).map_err(|source| ServiceError::Client { url: url.clone(), source })?;
+        let parsed = url::Url::parse(&url).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+        let Some(parsed) = parsed else { return Err(ServiceError::Url(url)) };
+        let client = client(&parsed, settings).map_err(|source| ServiceError::Client { url: url.clone(), source })?;
         Ok(Service { client, url })
     }
 
@@ -278,7 +283,8 @@ impl Service {
         let value: Option<Value> = serde_json::from_slice(bytes).ok();
         let member = |name: &str| value.as_ref().and_then(|value| Some(value.get(name)?.as_str()?.to_owned()));
         let message = member("message").unwrap_or_else(|| String::from_utf8_lossy(&bytes[..bytes.len().min(300)]).into_owned());
-        ServiceError::Refused { operation, url: self.url.clone(), status, message, remedy: member("remedy") }
+        let (remedy, document) = (member("remedy"), value.as_ref().and_then(|value| value.get("document")).cloned());
+        ServiceError::Refused { operation, url: self.url.clone(), status, message, remedy, document }
     }
 
     fn wire(&self, operation: &'static str, source: reqwest::Error) -> ServiceError {
@@ -291,13 +297,10 @@ impl Service {
     }
 }
 
-fn client(url: &str, settings: &RegistrySettings) -> Result<Client, RegistryError> {
-    let mut authorities = Vec::new();
-    for path in &settings.ca_files {
-        authorities.extend(tls::authorities_of(path)?);
-    }
-    let host = url::Url::parse(url).ok().and_then(|url| Some(url.host_str()?.to_owned())).unwrap_or_default();
+fn client(url: &url::Url, settings: &RegistrySettings) -> Result<Client, RegistryError> {
+    let host = url.host_str().unwrap_or_default();
     // A proxy cannot reach this machine's own addresses.
     let direct = host == "localhost" || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
-    Ok(tls::clients(settings, &tls::tls_settings(&authorities, &[])?, direct)?.open)
+    let clients = LateClients::new(settings, &Arc::new(Trust::new(settings)?), direct, Vec::new(), None);
+    Ok(clients.to(url)?.open.clone())
 }

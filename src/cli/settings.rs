@@ -18,6 +18,7 @@ use super::args::Global;
 use super::package_settings::PackageSettings;
 use crate::build::base::Places;
 use crate::build::collect::CollectSettings;
+use crate::build::request::BuildSettings;
 use crate::disk::base_list;
 use crate::disk::base_list::BaseListError;
 use crate::disk::base_lock;
@@ -214,6 +215,16 @@ pub fn no_color() -> bool {
 }
 
 impl Settings {
+    /// What is the same for every image that is built with these settings. What installs requirements is the command's to say.
+    pub fn of_builds(&self) -> BuildSettings {
+        BuildSettings {
+            compression: self.compression,
+            epoch_s: self.epoch_s,
+            cache: self.layer_cache.clone(),
+            ..BuildSettings::new(self.runtimes.clone())
+        }
+    }
+
     /// Reads everything that the command line leaves open.
     pub fn resolve(global: &Global) -> Result<Settings, SettingsError> {
         let file = config_file(global)?;
@@ -329,6 +340,7 @@ fn registry_settings(mut hosts: BTreeMap<String, HostSettings>, ca_files: Vec<Pa
             except: text_variable("no_proxy").or_else(|| text_variable("NO_PROXY")),
         },
         ca_files: ca_files.into_iter().chain(system_authorities()).collect(),
+        usual_ca_file: system_authorities(),
         ..RegistrySettings::default()
     }
 }

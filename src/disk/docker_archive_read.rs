@@ -352,16 +352,13 @@ mod tests {
         for (name, bytes) in members {
             let mut header = tar::Header::new_gnu();
             header.set_mode(0o644);
-            match bytes.strip_prefix(b"->") {
-                Some(target) => {
-                    header.set_entry_type(tar::EntryType::Symlink);
-                    header.set_size(0);
-                    tar.append_link(&mut header, name, std::str::from_utf8(target).unwrap()).unwrap();
-                }
-                None => {
-                    header.set_size(bytes.len() as u64);
-                    tar.append_data(&mut header, name, *bytes).unwrap();
-                }
+            if let Some(target) = bytes.strip_prefix(b"->") {
+                header.set_entry_type(tar::EntryType::Symlink);
+                header.set_size(0);
+                tar.append_link(&mut header, name, std::str::from_utf8(target).unwrap()).unwrap();
+            } else {
+                header.set_size(bytes.len() as u64);
+                tar.append_data(&mut header, name, *bytes).unwrap();
             }
         }
         tar.finish().unwrap();
@@ -420,7 +417,7 @@ mod tests {
         assert!(said(&[("c.json", b"{}")]).contains("it has no `manifest.json`"));
         assert!(said(&[("manifest.json", b"{}")]).contains("`manifest.json`: "));
         let others: &[(&str, &[u8])] = &[("c.json", &config(&[Digest::of(b"other")])), ("l.tar", TAR), ("manifest.json", &good)];
-        assert!(said(others).contains(&format!("the layer `l.tar` of")), "{}", said(others));
+        assert!(said(others).contains("the layer `l.tar` of"), "{}", said(others));
         assert!(said(&[("c.json", &config(&[tar, tar])), ("l.tar", TAR), ("manifest.json", &good)]).contains("has 1 layers, its config 2"));
         assert!(said(&[("c.json", &config(&[tar])), ("manifest.json", &good)]).contains("it has no `l.tar`"));
         assert!(said(&[("c.json", &config(&[tar])), ("l.tar", b"->l.tar"), ("manifest.json", &good)]).contains("a link to a link"));

@@ -176,18 +176,15 @@ impl Machine {
     }
 
     fn call_opcode(&mut self, opcode: u8) -> Result<(), Misuse> {
-        let (function, arguments) = match opcode {
-            b'o' => {
-                let mut values = self.stack.pop_to_mark()?.into_iter();
-                (values.next().ok_or(Misuse)?, Value::tuple(values.collect()))
+        let (function, arguments) = if opcode == b'o' {
+            let mut values = self.stack.pop_to_mark()?.into_iter();
+            (values.next().ok_or(Misuse)?, Value::tuple(values.collect()))
+        } else {
+            if opcode == 0x92 {
+                self.stack.pop()?;
             }
-            _ => {
-                if opcode == 0x92 {
-                    self.stack.pop()?;
-                }
-                let arguments = self.stack.pop()?;
-                (self.stack.pop()?, arguments)
-            }
+            let arguments = self.stack.pop()?;
+            (self.stack.pop()?, arguments)
         };
         if opcode == b'R' {
             self.array.called();
@@ -208,7 +205,10 @@ impl Machine {
             self.scan.globals.push(Global::clone(import));
         }
         let is_array = is_stand_in(&function) || matches!(&arguments, Value::Tuple(values) if values.first().is_some_and(is_stand_in));
-        self.arrays |= is_array;
+        if is_array {
+            self.arrays = true;
+            self.array.begin();
+        }
         self.stack.push(match reached.import {
             Some(import) => Value::Import(import),
             None if is_array => Value::Array,

@@ -20,8 +20,8 @@ pub(super) struct Reached {
     pub import: Option<Rc<Global>>,
     /// Attributes that are fetched from what is no import; without a name where it is not known.
     pub attributes: Vec<Attribute>,
-    /// A pickle inside of this one; without its place where it is not known.
-    pub inner: Option<Option<Range<u64>>>,
+    /// A pickle inside of this one; without its place where that is not known.
+    pub inner: Vec<Option<Range<u64>>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -75,8 +75,8 @@ pub(super) fn reached(function: &Global, arguments: &Value, offset: usize) -> Re
         (Reach::AttributesOf | Reach::ItemsOf, [_, ..]) => attributes(values.iter().filter_map(attribute).collect()),
         (Reach::MethodOf, [name, ..]) => attributes(attribute(name).into_iter().collect()),
         (Reach::Module, [Value::Text(module), ..]) => import(module, String::new()),
-        (Reach::Pickle, [Value::Bytes(bytes), ..]) => Reached { inner: Some(Some(bytes.clone())), ..Reached::default() },
-        (Reach::Pickle, _) => Reached { inner: Some(None), ..Reached::default() },
+        (Reach::Pickle, [Value::Bytes(bytes), ..]) => Reached { inner: vec![Some(bytes.clone())], ..Reached::default() },
+        (Reach::Pickle, _) => Reached { inner: vec![None], ..Reached::default() },
         _ => attributes(vec![Attribute { name: None, offset }]),
     }
 }
@@ -102,7 +102,7 @@ mod tests {
         assert_eq!(attributes(calls("operator", "itemgetter", vec![Value::Plain, text("x")])), [Some("x".to_owned())]);
         assert_eq!(attributes(calls("operator", "methodcaller", vec![text("x"), text("y")])), [Some("x".to_owned())]);
         assert_eq!(attributes(calls("operator", "attrgetter", vec![Value::Plain; 99])), [None]);
-        assert_eq!(calls("torch.storage", "_load_from_bytes", vec![Value::Bytes(3..5)]).inner, Some(Some(3..5)));
+        assert_eq!(calls("torch.storage", "_load_from_bytes", vec![Value::Bytes(3..5)]).inner, [Some(3..5)]);
         assert_eq!(calls("os", "system", vec![text("true")]), Reached::default());
     }
 }

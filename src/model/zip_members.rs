@@ -17,24 +17,27 @@ const DIRECTORY_BYTES_MAX: u64 = 8 << 20;
 /// All members together, as they lie in the archive.
 const MEMBERS_BYTES_MAX: u64 = 64 << 20;
 
-/// The most members that are opened.
-const MEMBERS_MAX: usize = 10_000;
+/// The most members that are opened: wanted ones, and others.
+const WANTED_MAX: usize = 10_000;
+const OTHERS_MAX: usize = 1_000;
 
 /// A member: what it unpacks to, where it can be read.
 pub(super) type Member<'a> = Option<Box<dyn Read + 'a>>;
 
-/// Gives each member to `see`, those that are `wanted` by their names first; whether there is a directory that can be read, and no member was left out.
+/// Gives each member to `see`, those that are `wanted` by their names first; whether there is a directory that can be read, and no wanted
+/// member was left out.
 pub(super) fn each<R: Read + Seek>(source: R, wanted: impl Fn(&str) -> bool, mut see: impl FnMut(&str, Member<'_>)) -> bool {
     let left_bytes = Rc::new(Cell::new(DIRECTORY_BYTES_MAX));
     let Ok(mut archive) = ZipArchive::new(Rationed::new(source, left_bytes.clone())) else { return false };
     left_bytes.set(MEMBERS_BYTES_MAX);
     let mut names: Vec<String> = archive.file_names().filter_map(|name| Some(name.ok()?.into_owned())).collect();
     names.sort_by_key(|name| !wanted(name));
-    for name in names.iter().take(MEMBERS_MAX) {
+    let wanted = names.iter().filter(|name| wanted(name)).count();
+    for name in names.iter().take(wanted.min(WANTED_MAX) + OTHERS_MAX) {
         match archive.by_name(name) {
             Ok(member) => see(name, Some(Box::new(member))),
             Err(_) => see(name, None),
         }
     }
-    names.len() <= MEMBERS_MAX && left_bytes.get() > 0
+    wanted <= WANTED_MAX && left_bytes.get() > 0
 }

@@ -12,10 +12,10 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use reqwest::header::{AUTHORIZATION, HeaderMap, LOCATION};
 use reqwest::{Method, Response, StatusCode};
-use rustls::ClientConfig;
 use url::Url;
 
 use super::address::{Address, AddressError};
@@ -25,13 +25,15 @@ use super::doubt::Doubts;
 use super::error::{Action, Operation, RegistryError};
 use super::journal::Journal;
 use super::known_blobs::KnownBlobs;
+use super::late_clients::{LateClients, Trust};
+use super::open_uploads::OpenUploads;
 use super::profile::{Profile, Profiles};
 use super::retry::Tries;
-use super::settings::{HostSettings, RegistrySettings};
+use super::settings::{HostSettings, Patience, RegistrySettings};
 use super::tls::{self, Authorities};
 use super::tokens::{Rights, Scope, Tokens};
 use super::warnings::Heard;
-use super::wire::{Clients, Payload, Wire};
+use super::wire::{Payload, Wire};
 use crate::oci::reference::Reference;
 
 /// The most redirects that are followed for one request.
@@ -48,7 +50,7 @@ pub struct Registries {
 
 struct Shared {
     settings: RegistrySettings,
-    authorities: Authorities,
+    trust: Arc<Trust>,
     own_authorities: BTreeMap<String, Authorities>,
     client_certificates: BTreeMap<String, ClientCertificate>,
     hosts: Mutex<Hosts>,
@@ -57,9 +59,9 @@ struct Shared {
 #[derive(Default)]
 struct Hosts {
     known: BTreeMap<String, Arc<Host>>,
-    tls: Option<ClientConfig>,
-    usual: Option<Clients>,
-    loopback: Option<Clients>,
+    /// The clients of hosts without an authority of their own, and of those among them that are on this machine.
+    usual: Option<Arc<LateClients>>,
+    loopback: Option<Arc<LateClients>>,
 }
 
 /// What a repository is opened for; decides the rights that its tokens ask for.
@@ -85,6 +87,8 @@ pub(super) struct Endpoint {
     pub(super) host: Arc<Host>,
     pub(super) repository: String,
     pub(super) access: Access,
+    /// What is being pushed through this handle and its clones.
+    pub(super) open_uploads: Arc<OpenUploads>,
 }
 
 /// One registry, and what is known of it.
@@ -133,13 +137,9 @@ pub(super) struct Answered {
 }
 
 impl Registries {
-    /// Reads the files of certificates; nothing is sent.
+    /// Reads the files of certificates that the settings name, but for the machine's own; nothing is sent.
     pub fn new(settings: RegistrySettings) -> Result<Registries, RegistryError> {
-        tls::install_provider();
-        let mut authorities = Authorities::new();
-        for path in &settings.ca_files {
-            authorities.extend(tls::authorities_of(path)?);
-        }
+        let trust = Arc::new(Trust::new(&settings)?);
         let mut own_authorities = BTreeMap::new();
         let mut client_certificates = BTreeMap::new();
         for (registry, host) in &settings.hosts {
@@ -150,25 +150,25 @@ impl Registries {
                 client_certificates.insert(registry.clone(), certificate);
             }
         }
-        let shared = Shared { settings, authorities, own_authorities, client_certificates, hosts: Mutex::default() };
+        let shared = Shared { settings, trust, own_authorities, client_certificates, hosts: Mutex::default() };
         Ok(Registries { shared: Arc::new(shared) })
     }
 
     /// The repository of `reference`; its tag and digest play no part. Nothing is sent.
     pub fn repository(&self, reference: &Reference, access: Access) -> Result<Repository, RegistryError> {
         let host = self.host(&reference.registry)?;
-        let origin = Endpoint { host, repository: reference.repository.clone(), access };
+        let origin = Endpoint { host, repository: reference.repository.clone(), access, open_uploads: Arc::default() };
         let mut mirrors = Vec::new();
         for mirror in self.shared.settings.hosts.get(&reference.registry).map(|host| host.mirrors.as_slice()).unwrap_or_default() {
             let (registry, prefix) = mirror.trim_end_matches('/').split_once('/').unwrap_or((mirror.trim_end_matches('/'), ""));
             let repository = if prefix.is_empty() { reference.repository.clone() } else { format!("{prefix}/{}", reference.repository) };
-            mirrors.push(Endpoint { host: self.host(registry)?, repository, access: Access::Pull });
+            mirrors.push(Endpoint { host: self.host(registry)?, repository, access: Access::Pull, open_uploads: Arc::default() });
         }
         Ok(Repository { origin, mirrors })
     }
 
     fn host(&self, registry: &str) -> Result<Arc<Host>, RegistryError> {
-        let Shared { settings, authorities, own_authorities, client_certificates, hosts } = &*self.shared;
+        let Shared { settings, trust, own_authorities, client_certificates, hosts } = &*self.shared;
         let mut hosts = hosts.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(host) = hosts.known.get(registry) {
             return Ok(host.clone());
@@ -178,17 +178,17 @@ impl Registries {
         let address = Address::new(registry, host_settings.plain_http).map_err(RegistryError::Host)?;
         let direct = address.is_loopback();
         let clients = match (own_authorities.get(registry), client_certificates.get(registry)) {
-            (None, None) => hosts.clients(settings, authorities, direct)?,
+            (None, None) => {
+                let clients = if direct { &mut hosts.loopback } else { &mut hosts.usual };
+                clients.get_or_insert_with(|| Arc::new(LateClients::new(settings, trust, direct, Authorities::new(), None))).clone()
+            }
             (own, certificate) => {
-                let tls = tls::tls_settings(authorities, own.map(Vec::as_slice).unwrap_or_default())?;
-                let mut clients = tls::clients(settings, &tls, direct)?;
-                if let Some(certificate) = certificate {
-                    let shown = tls::clients(settings, &certificate.shown_with(&tls), direct)?;
-                    (clients.own, clients.asked) = (shown.own, shown.asked);
-                }
-                clients
+                let own = own.cloned().unwrap_or_default();
+                Arc::new(LateClients::new(settings, trust, direct, own, certificate.cloned()))
             }
         };
+        let answer = host_settings.answer_s.map_or(settings.patience.answer, |seconds| Duration::from_secs(seconds.max(1)));
+        let patience = Patience { answer, ..settings.patience };
         let profiles = Profiles::new(registry, settings.memory_folder.as_deref());
         let profile = profiles.read();
         let known_bytes_max = BODY_BYTES_MAX_KNOWN.iter().find(|(known, _)| *known == registry).map_or(u64::MAX, |(_, most)| *most);
@@ -197,7 +197,7 @@ impl Registries {
         let chunk_bytes = settings.chunk_bytes.min(profile.chunk_bytes_max.unwrap_or(u64::MAX));
         let host = Arc::new(Host {
             registry: registry.to_owned(),
-            wire: Wire::new(address, settings.patience, clients),
+            wire: Wire::new(registry, address, patience, clients, settings.teller.clone()),
             tokens: Tokens::new(CredentialSources::new(registry, host_settings, settings)),
             chunk_bytes: host_settings.chunk_bytes.unwrap_or(chunk_bytes).max(1),
             known_blobs: KnownBlobs::new(registry, settings.memory_folder.as_deref()),
@@ -216,21 +216,6 @@ impl Registries {
     }
 }
 
-impl Hosts {
-    /// The clients of hosts without an authority of their own.
-    fn clients(&mut self, settings: &RegistrySettings, authorities: &Authorities, direct: bool) -> Result<Clients, RegistryError> {
-        let tls = match &mut self.tls {
-            Some(tls) => tls,
-            none => none.insert(tls::tls_settings(authorities, &[])?),
-        };
-        let clients = if direct { &mut self.loopback } else { &mut self.usual };
-        match clients {
-            Some(clients) => Ok(clients.clone()),
-            none => Ok(none.insert(tls::clients(settings, tls, direct)?).clone()),
-        }
-    }
-}
-
 impl Repository {
     /// The registry, as it stands in references.
     pub fn registry(&self) -> &str {
@@ -240,6 +225,11 @@ impl Repository {
     /// The repository's path in its registry.
     pub fn path(&self) -> &str {
         &self.origin.repository
+    }
+
+    /// The mirrors, without those that were asked in vain just now: each would be waited for again with each blob.
+    pub(super) fn present_mirrors(&self) -> impl Iterator<Item = &Endpoint> {
+        self.mirrors.iter().filter(|mirror| !mirror.host.wire.is_absent())
     }
 
     /// What the registry has warned of and nobody was told yet, by any of its repositories; each text once.

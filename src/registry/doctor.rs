@@ -1,7 +1,7 @@
 //! `hs registry doctor`: what it will be like to push models to a repository, found out before it hurts.
 //!
 //! A [`Doctor`] asks a registry what a push asks, in small, by the same wire and with the same login, and writes down what it met. This file has the order of it;
-//! what is tried is in `doctor_reach.rs` (who answers, who we are), `doctor_uploads.rs`, `doctor_chunks.rs` and `doctor_sizes.rs` (how blobs get there),
+//! what is tried is in `doctor_reach.rs`, `doctor_recognise.rs` and `doctor_login.rs` (who answers, and who we are to him), `doctor_uploads.rs`, `doctor_chunks.rs` and `doctor_sizes.rs` (how blobs get there),
 //! `doctor_mounts.rs`, `doctor_manifests.rs`, and what was written is deleted in `doctor_cleanup.rs`.
 //!
 //! What must stay true: all that is written is known to be ours (its content names us, its tag is [`TAG`]) and is noted before it is sent, so that it can be deleted
@@ -10,9 +10,12 @@
 
 use std::collections::BTreeSet;
 
+use super::challenge::Challenge;
 use super::client::{Access, Endpoint, Repository};
-use super::doctor_findings::{Finding, Report, Scheme};
+use super::credentials::Credential;
+use super::doctor_findings::{Finding, Report};
 use super::doctor_obstacle::Obstacle;
+use super::doctor_recognise::Signs;
 use super::error::RegistryError;
 use super::profile::Profile;
 use super::retry::Tries;
@@ -48,8 +51,14 @@ pub struct Doctor {
     pub(super) profile: Profile,
     pub(super) traces: Traces,
     pub(super) obstacle: Option<Obstacle>,
-    /// What the registry asks for.
-    pub(super) scheme: Scheme,
+    /// Whether it asks who we are before it answers at all.
+    pub(super) wants_login: bool,
+    /// How it wants to be asked.
+    pub(super) challenge: Option<Challenge>,
+    /// Who we are.
+    pub(super) credential: Credential,
+    /// Whether it is a registry at all.
+    pub(super) signs: Signs,
     listener: Listener,
 }
 
@@ -81,7 +90,10 @@ impl Doctor {
             findings: Vec::new(),
             traces: Traces::default(),
             obstacle: None,
-            scheme: Scheme::Nothing,
+            wants_login: false,
+            challenge: None,
+            credential: Credential::Anonymous,
+            signs: Signs::default(),
             listener,
         }
     }
@@ -93,16 +105,26 @@ impl Doctor {
         self.reach().await?;
         self.login().await?;
         let pull = self.pull().await;
-        self.note("pull", pull);
+        self.note_or_stop("pull", pull);
+        if !self.is_stranger_or_silent() {
+            self.recognise().await?;
+        }
+        if self.is_stranger_or_silent() {
+            return Ok(());
+        }
         if self.options.read_only {
             let missing = self.missing().await;
-            self.note("missing", missing);
+            self.note_or_stop("missing", missing);
+            if self.is_stranger_or_silent() {
+                return Ok(());
+            }
             let referrers = self.referrers(None).await;
             self.note("referrers", referrers);
             return Ok(());
         }
         self.stage("Pushing small blobs");
         self.push().await;
+        self.login_after_push().await;
         if self.obstacle.is_some() {
             return Ok(());
         }
@@ -151,12 +173,13 @@ impl Doctor {
         // A push that was refused found nothing out that a later one could go by.
         match (&self.obstacle, self.options.read_only) {
             (Some(_), _) => {}
+            (None, true) if self.writer.repository.is_empty() => {}
             (None, true) => host.profiles.correct(|profile| profile.referrers_api = self.profile.referrers_api),
             (None, false) => host.profiles.keep(self.profile.clone()),
         }
         Report {
             registry: host.registry.clone(),
-            repository: self.writer.repository.clone(),
+            repository: Some(self.writer.repository.clone()).filter(|repository| !repository.is_empty()),
             findings: self.findings,
             profile: self.profile,
             left_behind: self.traces.lost,
@@ -164,8 +187,25 @@ impl Doctor {
         }
     }
 
+    /// Whether there is nobody to go on with.
+    fn is_stranger_or_silent(&self) -> bool {
+        matches!(self.obstacle, Some(Obstacle::NotARegistry { .. } | Obstacle::Unreadable { source: RegistryError::Stalled { .. }, .. }))
+    }
+
+    /// As [`Doctor::note`], for what comes before all else: who falls silent there is not asked on.
+    pub(super) fn note_or_stop<T>(&mut self, check: &'static str, result: Result<T, RegistryError>) -> Option<T> {
+        match result {
+            Err(source @ RegistryError::Stalled { .. }) => {
+                self.findings.push(Finding::failed(check, &source));
+                self.obstacle = Some(Obstacle::Unreadable { object: self.object(), source });
+                None
+            }
+            other => self.note(check, other),
+        }
+    }
+
     /// What a probe gave, or its failure among the findings.
-    fn note<T>(&mut self, check: &'static str, result: Result<T, RegistryError>) -> Option<T> {
+    pub(super) fn note<T>(&mut self, check: &'static str, result: Result<T, RegistryError>) -> Option<T> {
         match result {
             Ok(value) => Some(value),
             Err(error) => {
@@ -175,13 +215,14 @@ impl Doctor {
         }
     }
 
-    fn stage(&self, text: &str) {
+    pub(super) fn stage(&self, text: &str) {
         (self.listener)(Event::Stage(text.to_owned()));
     }
 
-    /// `host/repository`.
+    /// `host/repository`, or the host alone.
     pub(super) fn object(&self) -> String {
-        format!("{}/{}", self.writer.host.registry, self.writer.repository)
+        let (registry, repository) = (&self.writer.host.registry, &self.writer.repository);
+        if repository.is_empty() { registry.clone() } else { format!("{registry}/{repository}") }
     }
 
     /// Models cannot be pushed, because of this; the first reason counts.
@@ -194,6 +235,7 @@ impl Doctor {
     pub(super) fn tries(&self) -> Tries {
         let mut patience = self.writer.host.wire.patience;
         patience.tries_max = patience.tries_max.min(TRIES_MAX);
+        patience.silent_tries_max = 1;
         Tries::new(patience, true)
     }
 }

@@ -4,7 +4,7 @@
 //! have. Logins, redirects and the guard of addresses are the client's.
 
 use reqwest::header::HeaderMap;
-use reqwest::{Method, StatusCode};
+use reqwest::{Method, Response, StatusCode};
 use url::Url;
 
 use super::answer::{Answer, BODY_BYTES_MAX};
@@ -14,7 +14,7 @@ use super::doctor_findings::Reply;
 use super::error::{Action, RegistryError};
 use super::retry::Tries;
 use super::tokens::{Rights, Scope};
-use super::wire::Payload;
+use super::wire::{Payload, Wire};
 
 /// An answer.
 pub(super) struct Heard {
@@ -28,6 +28,22 @@ pub(super) struct Heard {
 }
 
 impl Heard {
+    /// Reads an answer.
+    pub(super) async fn read(wire: &Wire, action: &Action, mut response: Response, url: Url) -> Result<Heard, RegistryError> {
+        let (status, headers) = (response.status(), response.headers().clone());
+        let mut body = Vec::new();
+        while body.len() < BODY_BYTES_MAX {
+            let Some(piece) = wire.next_piece(action, &mut response).await? else { break };
+            body.extend_from_slice(&piece[..piece.len().min(BODY_BYTES_MAX - body.len())]);
+        }
+        Ok(Heard { action: action.clone(), status, headers, body, url })
+    }
+
+    /// Whether the body may go on.
+    pub(super) fn is_cut(&self) -> bool {
+        self.body.len() == BODY_BYTES_MAX
+    }
+
     /// In the registry's words.
     pub(super) fn answer(&self) -> Answer {
         Answer::new(self.status, &self.headers, &self.body)
@@ -78,7 +94,8 @@ impl Doctor {
         }
     }
 
-    async fn ask_patiently(&self, endpoint: &Endpoint, call: &Call<'_>) -> Result<Heard, RegistryError> {
+    /// Asks for whatever `call` says; again, while the answer is one that often passes.
+    pub(super) async fn ask_patiently(&self, endpoint: &Endpoint, call: &Call<'_>) -> Result<Heard, RegistryError> {
         let mut tries = self.tries();
         loop {
             let error = match self.ask_once(endpoint, call).await {
@@ -98,14 +115,7 @@ impl Doctor {
 
     async fn ask_once(&self, endpoint: &Endpoint, call: &Call<'_>) -> Result<Heard, RegistryError> {
         let answered = endpoint.host.send(call).await?;
-        let (mut response, url) = (answered.response, answered.url);
-        let (status, headers) = (response.status(), response.headers().clone());
-        let mut body = Vec::new();
-        while body.len() < BODY_BYTES_MAX {
-            let Some(piece) = endpoint.host.wire.next_piece(call.action, &mut response).await? else { break };
-            body.extend_from_slice(&piece[..piece.len().min(BODY_BYTES_MAX - body.len())]);
-        }
-        Ok(Heard { action: call.action.clone(), status, headers, body, url })
+        Heard::read(&endpoint.host.wire, call.action, answered.response, answered.url).await
     }
 
     /// Asks without a body, for something below the repository.

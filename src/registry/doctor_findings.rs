@@ -16,8 +16,8 @@ use crate::fault::{Failure as _, one_line};
 pub struct Report {
     /// The registry, as it stands in references.
     pub registry: String,
-    /// The repository's path.
-    pub repository: String,
+    /// The repository's path; `None` where the registry alone was examined.
+    pub repository: Option<String>,
     /// In the order in which they were found.
     pub findings: Vec<Finding>,
     /// What later pushes go by.
@@ -40,6 +40,13 @@ pub enum Finding {
     },
     /// Who it wants us to be, and who we are.
     Login(Login),
+    /// What answers is no registry.
+    Stranger {
+        /// What it does that no registry does.
+        why: String,
+    },
+    /// The repositories were asked for.
+    Catalog(Catalog),
     /// The tags were asked for.
     Pull(Pull),
     /// What is not there was asked for.
@@ -116,6 +123,8 @@ impl Finding {
             Finding::Reached(_) => "reach",
             Finding::Clock { .. } => "clock",
             Finding::Login(_) => "login",
+            Finding::Stranger { .. } => "registry",
+            Finding::Catalog(_) => "catalog",
             Finding::Pull(_) => "pull",
             Finding::Missing { .. } => "missing",
             Finding::Push { .. } => "push",
@@ -161,7 +170,7 @@ pub struct Reached {
 }
 
 /// Who it wants us to be, and who we are.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Login {
     /// What it asks for.
     pub scheme: Scheme,
@@ -169,6 +178,34 @@ pub struct Login {
     pub identity: Identity,
     /// Where that was found: the settings, a file, a program.
     pub origin: super::credentials::Origin,
+    /// Whether it is believed.
+    pub proof: Proof,
+}
+
+/// Whether a registry believes who we are.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Proof {
+    /// Nothing was sent: nothing is asked for, or we have nothing that could be sent.
+    NotTried,
+    /// Not even a push was asked who we are.
+    NotNeeded,
+    /// It was taken, and that of a user who does not exist was not.
+    Taken,
+    /// It was taken, and so was that of a user who does not exist.
+    AnyTaken,
+    /// It was refused.
+    Refused(Answer),
+    /// What came says neither.
+    Unclear(String),
+}
+
+/// Whether a registry says which repositories it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Catalog {
+    /// It does.
+    Listed,
+    /// It does not, or not to us; its answer.
+    NotListed(StatusCode),
 }
 
 /// What a registry asks for before it answers.
@@ -205,6 +242,8 @@ pub enum Pull {
     Granted,
     /// The registry does not know it: it comes with the first push.
     NoRepository,
+    /// What a registry answers is no list.
+    NoList,
     /// It cannot.
     Refused(Answer),
 }

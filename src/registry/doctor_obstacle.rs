@@ -24,6 +24,23 @@ pub enum Obstacle {
         #[source]
         source: RegistryError,
     },
+    /// What answers is something else.
+    #[error("`{registry}` is not a registry: {why}")]
+    NotARegistry {
+        /// The host.
+        registry: String,
+        /// What it does that no registry does.
+        why: String,
+    },
+    /// It wants a login, and ours is none that it takes.
+    #[error("nothing can be pushed to `{registry}` with this login")]
+    Login {
+        /// The host.
+        registry: String,
+        /// Why.
+        #[source]
+        source: RegistryError,
+    },
     /// No body of a useful size gets through.
     #[error("models cannot be pushed to `{object}`: a request body of {} KiB is refused", refused_bytes >> 10)]
     SmallBodies {
@@ -45,14 +62,17 @@ pub enum Obstacle {
 impl Failure for Obstacle {
     fn fault(&self) -> Fault {
         match self {
-            Obstacle::Refused { source, .. } | Obstacle::Unreadable { source, .. } => source.fault(),
-            Obstacle::SmallBodies { .. } | Obstacle::NoWay { .. } => Fault::Remote,
+            Obstacle::Refused { source, .. } | Obstacle::Unreadable { source, .. } | Obstacle::Login { source, .. } => source.fault(),
+            Obstacle::NotARegistry { .. } | Obstacle::SmallBodies { .. } | Obstacle::NoWay { .. } => Fault::Remote,
         }
     }
 
     fn remedy(&self) -> Option<String> {
         match self {
-            Obstacle::Refused { source, .. } | Obstacle::Unreadable { source, .. } => source.remedy(),
+            Obstacle::Refused { source, .. } | Obstacle::Unreadable { source, .. } | Obstacle::Login { source, .. } => source.remedy(),
+            Obstacle::NotARegistry { .. } => {
+                Some("name the host and port where the registry itself answers; a page for people often has another".to_owned())
+            }
             Obstacle::SmallBodies { .. } | Obstacle::NoWay { .. } => {
                 Some("raise the largest request body that the proxy before the registry takes (nginx: `client_max_body_size`)".to_owned())
             }

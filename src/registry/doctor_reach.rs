@@ -1,22 +1,23 @@
-//! The first questions of an examination, none of which writes: who answers, who we are to him, what may be read, what he says of things that are not there.
+//! The first questions of an examination, none of which writes: who answers, what may be read, what is said of things that are not there. Who we are to him is `doctor_login.rs`,
+//! and whether he is a registry `doctor_recognise.rs`.
 
 use reqwest::header::{DATE, HeaderMap, HeaderName};
 use reqwest::{Method, StatusCode};
+use url::Url;
 
 use super::address::origin_text;
 use super::challenge::Challenge;
-use super::credentials::Credential;
 use super::doctor::Doctor;
-use super::doctor_ask::{pause, refusal};
-use super::doctor_findings::{Finding, Identity, Login, Pull, Reached, Referrers, Scheme};
+use super::doctor_ask::{Heard, pause, refusal};
+use super::doctor_findings::{Finding, Pull, Reached, Referrers};
 use super::doctor_obstacle::Obstacle;
-use super::error::{Action, Operation, RegistryError};
+use super::error::{Operation, RegistryError};
 use super::journal::now_s;
 use super::wire::Payload;
 use crate::oci::digest::Digest;
 
 /// The older specification's header (Docker Registry HTTP API V2, "API Version Check").
-const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
+pub(super) const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 
 /// Clocks that are further apart are told: tokens count as not yet valid, or as ended.
 const CLOCK_SECONDS_MAX: u64 = 60;
@@ -27,63 +28,53 @@ const SHOWN_CHARS_MAX: usize = 60;
 impl Doctor {
     /// Asks `/v2/`, as nobody: the answer says how the registry wants to be asked.
     pub(super) async fn reach(&mut self) -> Result<(), RegistryError> {
-        let host = self.reader.host.clone();
-        let action = Action { operation: Operation::AskApi, registry: host.registry.clone(), object: host.registry.clone() };
+        let (host, action, url) = (self.reader.host.clone(), self.api_action(), self.api_url()?);
         let address = &host.wire.address;
-        let malformed = |_| RegistryError::Protocol { action: action.clone(), problem: "it makes no URL".to_owned() };
-        let url = address.base.join("v2/").map_err(malformed)?;
         let mut tries = host.tries();
-        let response = loop {
-            match host.wire.exchange(&action, &Method::GET, &url, HeaderMap::new(), &Payload::Empty).await {
-                Ok(response) => break response,
+        let heard = loop {
+            let answered = host.wire.exchange(&action, &Method::GET, &url, HeaderMap::new(), &Payload::Empty).await;
+            let heard = match answered {
+                Ok(response) => Heard::read(&host.wire, &action, response, url.clone()).await,
+                Err(error) => Err(error),
+            };
+            match heard {
+                Ok(heard) => break heard,
                 Err(error) => pause(&mut tries, error).await?,
             }
         };
-        let headers = response.headers();
+        let headers = &heard.headers;
         let text = |name: &HeaderName| Some(headers.get(name)?.to_str().ok()?.chars().take(SHOWN_CHARS_MAX).collect::<String>());
         self.findings.push(Finding::Reached(Reached {
             origin: origin_text(&address.base),
             encrypted: address.base.scheme() == "https",
             loopback: address.is_loopback(),
-            status: response.status(),
+            status: heard.status,
             api_version: text(&API_VERSION).filter(|version| !version.is_empty()),
         }));
         if let Some(ahead_s) = clock_ahead_s(headers).filter(|ahead_s| ahead_s.unsigned_abs() > CLOCK_SECONDS_MAX) {
             self.findings.push(Finding::Clock { ahead_s });
         }
-        self.scheme = match Challenge::of(headers) {
-            _ if response.status() != StatusCode::UNAUTHORIZED => Scheme::Nothing,
-            Some(Challenge::Basic) => Scheme::Basic,
-            Some(Challenge::Bearer { realm, .. }) => {
-                let realm = address.follow(&url, &realm).map_err(|source| RegistryError::Astray { action: action.clone(), source })?;
-                Scheme::Bearer { realm: origin_text(&realm) }
-            }
-            None => Scheme::Unknown,
-        };
+        self.wants_login = heard.status == StatusCode::UNAUTHORIZED;
+        self.challenge = Challenge::of(headers).filter(|_| self.wants_login);
+        self.signs.see_api(&heard, self.challenge.as_ref());
         Ok(())
     }
 
-    /// Looks up who we are. Credentials that cannot be read stop every push, so they stop this.
-    pub(super) async fn login(&mut self) -> Result<(), RegistryError> {
-        let action = self.reader.action(Operation::AskApi, "");
-        let found = self.reader.host.tokens.identity(&self.reader.repository).await;
-        let (credential, origin) = found.map_err(|source| RegistryError::Credentials { action, source: Box::new(source) })?;
-        let identity = match credential {
-            Credential::Anonymous => Identity::Anonymous,
-            Credential::Basic { username, .. } => Identity::User(username),
-            Credential::Identity(_) => Identity::Token,
-        };
-        self.findings.push(Finding::Login(Login { scheme: self.scheme.clone(), identity, origin }));
-        Ok(())
+    pub(super) fn api_url(&self) -> Result<Url, RegistryError> {
+        let malformed = |_| RegistryError::Protocol { action: self.api_action(), problem: "it makes no URL".to_owned() };
+        self.reader.host.wire.address.base.join("v2/").map_err(malformed)
     }
 
     /// Asks for the tags.
     pub(super) async fn pull(&mut self) -> Result<(), RegistryError> {
         let action = self.reader.action(Operation::ListTags, "");
         let pull = match self.ask_for(&self.reader, &action, Method::GET, "tags/list", HeaderMap::new()).await {
-            Ok(heard) if heard.status.is_success() => Pull::Granted,
-            Ok(heard) if heard.status == StatusCode::NOT_FOUND => Pull::NoRepository,
-            Ok(heard) => Pull::Refused(heard.answer()),
+            Ok(heard) => match self.signs.see_list(&heard, "tags") {
+                true => Pull::Granted,
+                false if heard.status.is_success() => Pull::NoList,
+                false if heard.status == StatusCode::NOT_FOUND => Pull::NoRepository,
+                false => Pull::Refused(heard.answer()),
+            },
             Err(error) => Pull::Refused(refusal(error)?),
         };
         if let (Pull::Refused(answer), true) = (&pull, self.options.read_only) {
@@ -133,7 +124,7 @@ impl Doctor {
 }
 
 /// A digest of bytes that nobody has.
-fn nowhere() -> Digest {
+pub(super) fn nowhere() -> Digest {
     Digest::of(b"lamina doctor: this was never pushed")
 }
 

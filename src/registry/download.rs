@@ -243,7 +243,7 @@ impl Download {
 
     /// Asks the mirrors and then the registry for what is still to come.
     async fn open(&self) -> Result<Open, RegistryError> {
-        for mirror in &self.repository.mirrors {
+        for mirror in self.repository.present_mirrors() {
             match self.open_at(mirror).await {
                 Ok(open) => return Ok(open),
                 Err(error) => tracing::debug!(mirror = %mirror.host.registry, error = %error, "the mirror does not help"),

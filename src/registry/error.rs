@@ -8,12 +8,12 @@
 use std::error::Error;
 use std::fmt;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use reqwest::StatusCode;
 
 use super::address::AddressError;
 use super::answer::Answer;
+use super::silence::Silence;
 use super::trouble::Trouble;
 use crate::fault::{Failure, Fault};
 use crate::oci::digest::Digest;
@@ -55,6 +55,7 @@ pub enum Operation {
     ListReferrers,
     ListReferrer,
     AskApi,
+    ListRepositories,
     DeleteManifest,
     DeleteBlob,
 }
@@ -74,6 +75,7 @@ impl fmt::Display for Operation {
             Operation::ListReferrers => "list the referrers of",
             Operation::ListReferrer => "put among its subject's referrers",
             Operation::AskApi => "ask for the API of",
+            Operation::ListRepositories => "list the repositories of",
             Operation::DeleteManifest => "delete manifest",
             Operation::DeleteBlob => "delete blob",
         })
@@ -120,13 +122,13 @@ pub enum RegistryError {
         #[source]
         source: reqwest::Error,
     },
-    /// Nothing moved for too long.
-    #[error("cannot {action}: nothing moved for {} s", idle.as_secs_f32())]
+    /// Nothing came, or nothing moved, for too long.
+    #[error("cannot {action}: {silence}")]
     Stalled {
         /// What was being done.
         action: Action,
-        /// How long was waited.
-        idle: Duration,
+        /// Who was waited for, for what and how long.
+        silence: Silence,
     },
     /// The registry sent us to a place where we do not go.
     #[error("cannot {action}: the registry leads to another place")]
@@ -298,6 +300,10 @@ impl Failure for RegistryError {
             RegistryError::NotAManifest { source, .. } => source.remedy(),
             RegistryError::Host(_) => Some("write `host` or `host:port`".to_owned()),
             RegistryError::Unreachable { trouble, .. } => trouble.remedy(&self.action()?.registry),
+            RegistryError::Stalled { action, silence } if silence.first => Some(format!(
+                "check that it is a registry that listens at `{}`, and what stands before it (a proxy, a firewall); where it is only slow, raise `answer_s` for registry `{}` in the configuration file",
+                silence.host, action.registry
+            )),
             RegistryError::Refused { answer, .. } | RegistryError::NoToken { answer, .. } => {
                 answer_remedy(answer, &self.action()?.registry)
             }

@@ -133,6 +133,11 @@ impl Page {
         }
     }
 
+    /// Whether a later run finds the upload here.
+    pub fn is_kept(&self) -> bool {
+        self.file.is_some()
+    }
+
     /// The upload is over: there is nothing to go on with.
     pub fn end(&mut self) {
         if let Some((_, path)) = self.file.take() {

@@ -40,7 +40,7 @@ impl Repository {
     /// Pulls the manifest or index `key` (a tag or a digest).
     pub async fn manifest(&self, key: &str) -> Result<Pulled, RegistryError> {
         check_key(key)?;
-        for mirror in &self.mirrors {
+        for mirror in self.present_mirrors() {
             match mirror.manifest(key).await {
                 Ok(pulled) => return Ok(pulled),
                 Err(error) => tracing::debug!(mirror = %mirror.host.registry, error = %error, "the mirror does not help"),

@@ -6,10 +6,12 @@
 //! corrected; and the settings of a host win over it.
 
 use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::client::Host;
 use super::journal::now_s;
 use super::memory::Memory;
 
@@ -90,6 +92,28 @@ impl Profiles {
         if let Err(error) = written {
             tracing::debug!(%error, "the registry's profile is not kept");
         }
+    }
+}
+
+impl Host {
+    /// Keeps for later pushes what one was refused, large bodies or chunks, before it found its way.
+    pub(super) fn remember_ways(&self, bodies_refused: bool, chunks_refused: bool) {
+        let limit_bytes = self.body_bytes_max.load(Ordering::Relaxed);
+        let lifted = self.profile.body_bytes_max.is_some_and(|known_bytes| limit_bytes > known_bytes);
+        let news = chunks_refused && self.profile.chunks != Some(false);
+        if !(bodies_refused || news || lifted) {
+            return;
+        }
+        self.profiles.correct(|profile| {
+            if bodies_refused {
+                profile.body_bytes_max = Some(limit_bytes);
+            } else if lifted {
+                profile.body_bytes_max = None;
+            }
+            if chunks_refused {
+                profile.chunks = Some(false);
+            }
+        });
     }
 }
 

@@ -17,6 +17,8 @@ use crate::fault::Failure;
 pub struct Tries {
     patience: Patience,
     failures: u32,
+    /// How many of them were a host that said nothing: each has cost a long wait.
+    silences: u32,
     /// Whether the registry ever answered; a host that never did is more likely misspelt than busy.
     known: bool,
 }
@@ -24,12 +26,13 @@ pub struct Tries {
 impl Tries {
     /// None yet. `known`: whether the registry has answered before.
     pub fn new(patience: Patience, known: bool) -> Tries {
-        Tries { patience, failures: 0, known }
+        Tries { patience, failures: 0, silences: 0, known }
     }
 
     /// Something went forward: the count begins again.
     pub fn progress(&mut self) {
         self.failures = 0;
+        self.silences = 0;
         self.known = true;
     }
 
@@ -41,6 +44,13 @@ impl Tries {
     /// As [`Tries::pause_after`], for failures that the caller knows to be worth another try.
     pub fn pause(&mut self, error: &RegistryError) -> Option<Duration> {
         self.failures += 1;
+        if let RegistryError::Stalled { silence, .. } = error {
+            self.silences += 1;
+            // Who has never said a word is most likely no registry.
+            if silence.first || self.silences >= self.patience.silent_tries_max {
+                return None;
+            }
+        }
         let never_heard = matches!(error, RegistryError::Unreachable { trouble: Trouble::NoConnection | Trouble::UnknownHost, .. });
         if !never_heard {
             self.known = true;
@@ -71,6 +81,7 @@ mod tests {
 
     use super::super::answer::Answer;
     use super::super::error::{Action, Operation};
+    use super::super::silence::{Awaited, Silence};
     use super::*;
 
     fn refused(status: u16, retry_after: Option<&str>) -> RegistryError {
@@ -101,6 +112,20 @@ mod tests {
         for status in [400, 401, 403, 404, 405, 501] {
             assert_eq!(Tries::new(Patience::default(), true).pause_after(&refused(status, None)), None);
         }
+    }
+
+    #[test]
+    fn silence_is_not_waited_out_as_often_as_other_failures() {
+        let silent = |first| RegistryError::Stalled {
+            action: Action { operation: Operation::AskApi, registry: "host".to_owned(), object: "host".to_owned() },
+            silence: Silence { host: "host".to_owned(), awaited: Awaited::Answer, waited: Duration::from_secs(30), first },
+        };
+        assert_eq!(Tries::new(Patience::default(), true).pause_after(&silent(true)), None);
+        let mut tries = Tries::new(Patience::default(), true);
+        assert!(tries.pause_after(&silent(false)).is_some());
+        assert!(tries.pause_after(&refused(503, None)).is_some());
+        assert!(tries.pause_after(&silent(false)).is_some());
+        assert_eq!(tries.pause_after(&silent(false)), None);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::silence::Teller;
 use super::warnings::Heard;
 
 /// A text that is not printed: passwords and tokens.
@@ -66,6 +67,8 @@ pub struct HostSettings {
     pub body_bytes_max: Option<u64>,
     /// Whether blobs are mounted from other repositories; wins over what is known of the host.
     pub mounts: Option<bool>,
+    /// For how many seconds this host is waited for where it does not answer a small question; not set: 30.
+    pub answer_s: Option<u64>,
 }
 
 /// Everything that [`super::client::Registries`] is made from.
@@ -80,6 +83,8 @@ pub struct RegistrySettings {
     pub helper_search_path: Option<OsString>,
     /// PEM files of certificate authorities to trust for every host, beside the bundled ones.
     pub ca_files: Vec<PathBuf>,
+    /// The one of `ca_files` that is this machine's own: it is read when the first connection by TLS needs it.
+    pub usual_ca_file: Option<PathBuf>,
     /// The proxies of the environment.
     pub proxies: Proxies,
     /// The size of a chunk, where a blob has to be pushed in chunks and the registry asks for nothing else.
@@ -91,6 +96,8 @@ pub struct RegistrySettings {
     pub user_agent: String,
     /// Where is kept what registries warn of, until somebody tells it; all clones of the settings share it.
     pub warnings: Heard,
+    /// Tells that a host lets us wait; all clones of the settings share it.
+    pub teller: Teller,
     /// How long we wait and how often we try.
     pub patience: Patience,
 }
@@ -102,12 +109,14 @@ impl Default for RegistrySettings {
             credential_files: Vec::new(),
             helper_search_path: None,
             ca_files: Vec::new(),
+            usual_ca_file: None,
             proxies: Proxies::default(),
             // Large enough that the round trips between chunks do not show.
             chunk_bytes: 64 << 20,
             memory_folder: None,
             user_agent: concat!("lamina/", env!("CARGO_PKG_VERSION")).to_owned(),
             warnings: Heard::default(),
+            teller: Teller::default(),
             patience: Patience::default(),
         }
     }
@@ -140,8 +149,14 @@ pub struct Patience {
     pub settle: Duration,
     /// The time in which a connection has to stand.
     pub connect: Duration,
-    /// The time in which at least one byte has to move.
+    /// The time in which a host has to begin, and to go on with, the answer to a small question.
+    pub answer: Duration,
+    /// How often a host that falls silent is asked; one that has never answered is asked once.
+    pub silent_tries_max: u32,
+    /// The time in which at least one byte of a blob has to move.
     pub idle: Duration,
+    /// The time in which a registry has to take a manifest: it looks for each blob that is named there.
+    pub manifest: Duration,
     /// The time in which a registry has to answer once it has all bytes: storing a large blob takes it minutes.
     pub commit: Duration,
 }
@@ -156,7 +171,10 @@ impl Default for Patience {
             retry_after_max: Duration::from_mins(5),
             settle: Duration::from_secs(2),
             connect: Duration::from_secs(15),
+            answer: Duration::from_secs(30),
+            silent_tries_max: 3,
             idle: Duration::from_mins(1),
+            manifest: Duration::from_mins(5),
             commit: Duration::from_mins(30),
         }
     }

@@ -74,6 +74,13 @@ pub fn tls_settings(common: &[CertificateDer<'static>], own: &[CertificateDer<'s
     Ok(tls)
 }
 
+/// TLS that trusts nobody: for clients that never speak it.
+pub fn nobody_trusted() -> Result<ClientConfig, RegistryError> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().map_err(RegistryError::Tls)?;
+    Ok(builder.with_root_certificates(RootCertStore::empty()).with_no_client_auth())
+}
+
 /// The clients of one kind of TLS. `direct`: without a proxy, for loopback.
 pub fn clients(settings: &RegistrySettings, tls: &ClientConfig, direct: bool) -> Result<Clients, RegistryError> {
     let asked = Arc::default();

@@ -80,7 +80,7 @@ struct State {
     tokens: BTreeMap<String, Token>,
 }
 
-struct Token {
+pub(super) struct Token {
     header: HeaderValue,
     renew_at: Instant,
 }
@@ -104,6 +104,11 @@ impl Tokens {
     /// Who we are to the registry when it is about `repository`, and where that was found.
     pub async fn identity(&self, repository: &str) -> Result<(Credential, Origin), CredentialError> {
         self.sources.find(repository).await
+    }
+
+    /// How the registry has said last that it wants to be asked.
+    pub async fn challenge(&self) -> Option<Challenge> {
+        self.state.lock().await.challenge.clone()
     }
 
     /// What to send with a request that does `scopes`, as far as the registry has said that it wants something.
@@ -152,7 +157,9 @@ impl Tokens {
                 Credential::Anonymous | Credential::Identity(_) => Ok(None),
             };
         };
-        let mut wanted: Vec<String> = scopes.iter().map(Scope::to_string).collect();
+        // What is about no repository is asked for in the registry's own words.
+        let mut wanted: Vec<String> =
+            if scopes.is_empty() { scope.iter().cloned().collect() } else { scopes.iter().map(Scope::to_string).collect() };
         // A registry under a path prefix may know its repositories by other names; its own words are added to ours. Ours stay
         // first: some servers grant the first scope only (go-containerregistry keeps the same order).
         if let Some(named) = scope.as_ref().filter(|_| !scopes.is_empty()) {
@@ -197,7 +204,7 @@ impl Tokens {
 }
 
 /// Gets a token: by GET with a password or with nothing, by POST with an identity token.
-async fn fetch(
+pub(super) async fn fetch(
     wire: &Wire,
     action: &Action,
     realm: &str,
@@ -256,7 +263,8 @@ fn read_token(action: &Action, bytes: &[u8]) -> Result<Token, RegistryError> {
     Ok(Token { header, renew_at: Instant::now() + life.saturating_sub(TOKEN_MARGIN.min(life / 4)) })
 }
 
-fn basic(username: &str, password: &Secret) -> HeaderValue {
+/// The `Authorization` of a password.
+pub(super) fn basic(username: &str, password: &Secret) -> HeaderValue {
     let text = base64::engine::general_purpose::STANDARD.encode(format!("{username}:{}", password.expose()));
     // Base64 has no character that a header cannot have.
     let mut header = HeaderValue::try_from(format!("Basic {text}")).unwrap_or(HeaderValue::from_static("Basic"));

@@ -18,6 +18,7 @@ use reqwest::StatusCode;
 use super::client::{Endpoint, Repository};
 use super::error::{Action, Operation, RegistryError};
 use super::journal::Page;
+use super::open_uploads::Open;
 use super::retry::Tries;
 use super::session::Session;
 use super::trouble::Trouble;
@@ -90,6 +91,7 @@ impl Repository {
             resumes,
             unanswered: resumes,
             page,
+            number: endpoint.open_uploads.begin(),
             has_bytes: 0,
             furthest_bytes: 0,
             body_bytes: 0,
@@ -104,9 +106,9 @@ impl Repository {
         };
         let result = upload.run().await;
         if result.is_ok() {
-            upload.remember_ways();
+            endpoint.host.remember_ways(upload.bodies_refused, upload.chunks_refused);
         }
-        let Upload { session, spare, mut page, sent_bytes, .. } = upload;
+        let Upload { session, spare, mut page, number, sent_bytes, .. } = upload;
         let unused = match &result {
             Ok(()) => [spare, None],
             Err(error) if !error.fault().is_transient() => [session, spare],
@@ -115,6 +117,7 @@ impl Repository {
         };
         if result.as_ref().map_or_else(|error| !error.fault().is_transient(), |()| true) {
             page.end();
+            endpoint.open_uploads.end(number);
         }
         for session in unused.into_iter().flatten() {
             endpoint.cancel(digest, &session).await;
@@ -141,6 +144,8 @@ struct Upload<'a> {
     /// Whether a request to `session` ended without an answer: for all that is known the registry is still at work on it.
     unanswered: bool,
     page: Page,
+    /// Among those that this push has open.
+    number: u64,
     /// How many bytes the registry says it has in `session`.
     has_bytes: u64,
     /// The most that it ever had. Only what goes beyond starts the count of tries again, so that a registry that takes all and
@@ -307,6 +312,8 @@ impl Upload<'_> {
         if self.endpoint.host.wire.address.owns(&session.url) {
             self.page.note(&session.url, self.has_bytes).await;
         }
+        let (digest, size_bytes, session, has_page) = (self.digest, self.size_bytes, session.clone(), self.page.is_kept());
+        self.endpoint.open_uploads.note(self.number, Open { digest, size_bytes, session, has_page });
     }
 
     /// What a failure calls for.
@@ -377,27 +384,6 @@ impl Upload<'_> {
         self.in_chunks = true;
         self.bodies_refused = true;
         Next::BeginAgain(Duration::ZERO)
-    }
-
-    /// Keeps for later pushes what this one was refused before it found its way.
-    fn remember_ways(&self) {
-        let host = &self.endpoint.host;
-        let limit_bytes = host.body_bytes_max.load(Ordering::Relaxed);
-        let lifted = host.profile.body_bytes_max.is_some_and(|known_bytes| limit_bytes > known_bytes);
-        let refused = self.chunks_refused && host.profile.chunks != Some(false);
-        if !(self.bodies_refused || refused || lifted) {
-            return;
-        }
-        host.profiles.correct(|profile| {
-            if self.bodies_refused {
-                profile.body_bytes_max = Some(limit_bytes);
-            } else if lifted {
-                profile.body_bytes_max = None;
-            }
-            if self.chunks_refused {
-                profile.chunks = Some(false);
-            }
-        });
     }
 
     /// Asks the registry what it has after a failure; true where that is the whole blob.

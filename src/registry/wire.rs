@@ -2,25 +2,29 @@
 //!
 //! A [`Wire`] sends a request to one URL and waits for the head of the answer: no redirect, no login, no second try;
 //! those are `client.rs` and `upload.rs`. It keeps the rules that hold for every request: where we may go at all
-//! (`address.rs`), how long nothing may move, how much of an answer is read. There is no time-out for a request as a
-//! whole. A body that is sent is watched while it is: it may take a day, but it has to move.
+//! (`address.rs`), how long nothing may come or move (`silence.rs`), how much of an answer is read. There is no time-out for a
+//! request as a whole. A body that is sent is watched while it is: it may take a day, but it has to move.
 
+use std::collections::BTreeSet;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use futures_util::{Stream, StreamExt};
+use futures_util::Stream;
 use reqwest::header::{CONTENT_LENGTH, HeaderMap};
 use reqwest::{Client, Method, Response};
-use tokio::sync::{Notify, OnceCell};
+use tokio::sync::OnceCell;
 use tokio::time::{Instant, timeout};
 use url::Url;
 
-use super::address::{Address, AddressError, refuse_private_literal};
+use super::address::{Address, AddressError, origin_text, refuse_private_literal};
 use super::answer::{Answer, BODY_BYTES_MAX};
-use super::error::{Action, RegistryError};
+use super::error::{Action, Operation, RegistryError};
+use super::late_clients::LateClients;
+use super::measured_body::{Pulse, measured};
 use super::settings::Patience;
+use super::silence::{Silence, Teller, Wait};
 use super::trouble::Trouble;
 use crate::fault::Failure;
 
@@ -33,9 +37,15 @@ pub struct Wire {
     pub address: Address,
     /// How patient we are with it.
     pub patience: Patience,
-    clients: Clients,
-    /// Whether the registry itself has ever answered.
-    answered: AtomicBool,
+    /// The registry, as it stands in references.
+    registry: String,
+    clients: Arc<LateClients>,
+    /// Who is told that a host lets us wait.
+    teller: Teller,
+    /// The origins that have ever answered: the registry itself, and those that it has led us to.
+    answered: Mutex<BTreeSet<String>>,
+    /// Until when it counts as one that does not answer, after it was asked for the first time in vain.
+    absent_until: Mutex<Option<Instant>>,
     /// Whether the registry is in a private network; asked once, when it first sends us elsewhere.
     private: OnceCell<bool>,
 }
@@ -72,13 +82,39 @@ pub enum Payload<'a> {
 
 impl Wire {
     /// A wire to `address`.
-    pub fn new(address: Address, patience: Patience, clients: Clients) -> Wire {
-        Wire { address, patience, clients, answered: AtomicBool::new(false), private: OnceCell::new() }
+    pub fn new(registry: &str, address: Address, patience: Patience, clients: Arc<LateClients>, teller: Teller) -> Wire {
+        Wire {
+            registry: registry.to_owned(),
+            address,
+            patience,
+            clients,
+            teller,
+            answered: Mutex::default(),
+            absent_until: Mutex::default(),
+            private: OnceCell::new(),
+        }
     }
 
     /// Whether the registry has ever answered.
     pub fn has_answered(&self) -> bool {
-        self.answered.load(Ordering::Relaxed)
+        self.knows(&self.address.base)
+    }
+
+    /// Whether the registry was asked in vain just now and has never answered: who has another one to ask should ask that.
+    pub fn is_absent(&self) -> bool {
+        self.absent_until.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|until| Instant::now() < until)
+    }
+
+    /// Whether who is at `url` has ever answered.
+    fn knows(&self, url: &Url) -> bool {
+        self.answered.lock().unwrap_or_else(PoisonError::into_inner).contains(&origin_text(url))
+    }
+
+    fn has_heard(&self, url: &Url) {
+        self.answered.lock().unwrap_or_else(PoisonError::into_inner).insert(origin_text(url));
+        if self.address.owns(url) {
+            *self.absent_until.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        }
     }
 
     /// Sends one request and waits for the head of its answer, whatever its status.
@@ -93,10 +129,14 @@ impl Wire {
         let own = self.address.owns(url);
         let mut result = self.exchange_unread(action, method, url, headers, payload).await;
         match &mut result {
-            Ok(_) if own => self.answered.store(true, Ordering::Relaxed),
+            // Some answer with a head, and then nothing: where a body matters, its first piece tells.
+            Ok(response) if *method != Method::GET || !response.status().is_success() => self.has_heard(url),
+            Err(error) if own && !self.has_answered() && is_absence(error) => {
+                *self.absent_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + self.patience.idle);
+            }
             // A server that asks for a certificate and gets none that it knows may end the connection without a word that arrives.
             Err(RegistryError::Unreachable { trouble: trouble @ Trouble::Torn, .. })
-                if own && !self.has_answered() && self.clients.asked.load(Ordering::Relaxed) =>
+                if own && !self.has_answered() && self.clients.were_asked() =>
             {
                 *trouble = Trouble::ClientCertificate;
             }
@@ -122,7 +162,7 @@ impl Wire {
                 let pulse = Arc::new(Pulse::default());
                 let body = reqwest::Body::wrap_stream(measured(open(), *size_bytes, action.clone(), pulse.clone()));
                 let request = request.header(CONTENT_LENGTH, *size_bytes).body(body);
-                self.watched(action, request.send(), *size_bytes, &pulse, *watch).await
+                self.watched(action, url, request.send(), *size_bytes, &pulse, *watch).await
             }
             Payload::Empty | Payload::Bytes(_) => {
                 // A POST without a length is refused by some proxies (411), and the specification asks for one on uploads.
@@ -131,20 +171,40 @@ impl Wire {
                     _ if *method == Method::GET || *method == Method::HEAD => request,
                     _ => request.header(CONTENT_LENGTH, 0_u64),
                 };
-                // A PUT is what makes a registry check and store: it takes its time.
-                let patience = if *method == Method::PUT { self.patience.commit } else { self.patience.idle };
-                match timeout(patience, request.send()).await {
-                    Ok(result) => result.map_err(|source| unreachable_error(action, source)),
-                    Err(_) => Err(RegistryError::Stalled { action: action.clone(), idle: patience }),
-                }
+                let wait = Wait::for_answer(&self.patience, method, action.operation);
+                self.patiently(action, url, wait, request.send()).await?.map_err(|source| unreachable_error(action, source))
             }
         }
+    }
+
+    /// Waits for `work`, which hangs on who is at `url`, and no longer than `wait` says. Who waits long is told.
+    async fn patiently<T>(&self, action: &Action, url: &Url, wait: Wait, work: impl Future<Output = T>) -> Result<T, RegistryError> {
+        tokio::pin!(work);
+        if let Ok(done) = timeout(wait.notice, &mut work).await {
+            return Ok(done);
+        }
+        self.teller.tell(&self.name_of(url), &wait);
+        let rest = wait.limit.saturating_sub(wait.notice);
+        timeout(rest, work).await.map_err(|_| self.silence(action, url, wait))
+    }
+
+    fn silence(&self, action: &Action, url: &Url, wait: Wait) -> RegistryError {
+        // A store that a registry leads to is as known as the registry.
+        let first = action.operation != Operation::PullBlob && !self.knows(url);
+        let silence = Silence { host: self.name_of(url), awaited: wait.awaited, waited: wait.limit, first };
+        RegistryError::Stalled { action: action.clone(), silence }
+    }
+
+    /// Who is at `url`, for people.
+    fn name_of(&self, url: &Url) -> String {
+        if self.address.owns(url) { self.registry.clone() } else { origin_text(url) }
     }
 
     /// Waits for the answer to a request whose body is being sent: `idle` from byte to byte, `commit` after the last.
     async fn watched(
         &self,
         action: &Action,
+        url: &Url,
         answer: impl Future<Output = reqwest::Result<Response>>,
         size_bytes: u64,
         pulse: &Pulse,
@@ -152,8 +212,10 @@ impl Wire {
     ) -> Result<Response, RegistryError> {
         tokio::pin!(answer);
         let mut heard_bytes = 0;
-        let mut idle = self.patience.idle;
-        let mut deadline = Instant::now() + idle;
+        let mut wait = Wait::for_taking(&self.patience);
+        let mut since = Instant::now();
+        // Who waits is told once in a while that nothing moves.
+        let mut told = false;
         let result = loop {
             tokio::select! {
                 biased;
@@ -164,11 +226,17 @@ impl Wire {
                         watch(sent_bytes);
                         heard_bytes = sent_bytes;
                     }
-                    idle = if pulse.ended.load(Ordering::Acquire) { self.patience.commit } else { self.patience.idle };
-                    deadline = Instant::now() + idle;
+                    if pulse.ended.load(Ordering::Acquire) {
+                        wait = Wait::for_commit(&self.patience);
+                    }
+                    (since, told) = (Instant::now(), false);
                 }
-                () = tokio::time::sleep_until(deadline) => {
-                    return Err(pulse.take_failure(action).unwrap_or(RegistryError::Stalled { action: action.clone(), idle }));
+                () = tokio::time::sleep_until(since + wait.notice), if !told => {
+                    self.teller.tell(&self.name_of(url), &wait);
+                    told = true;
+                }
+                () = tokio::time::sleep_until(since + wait.limit) => {
+                    return Err(pulse.take_failure(action).unwrap_or_else(|| self.silence(action, url, wait)));
                 }
             }
         };
@@ -185,22 +253,23 @@ impl Wire {
 
     /// The client that may go to `url`.
     async fn client_for(&self, action: &Action, url: &Url) -> Result<&Client, RegistryError> {
+        let clients = self.clients.to(url)?;
         if self.address.owns(url) {
-            return Ok(&self.clients.own);
+            return Ok(&clients.own);
         }
         if *self.private.get_or_init(|| self.address.is_private()).await {
-            return Ok(&self.clients.open);
+            return Ok(&clients.open);
         }
         refuse_private_literal(url).map_err(|source| RegistryError::Astray { action: action.clone(), source })?;
-        Ok(&self.clients.guarded)
+        Ok(&clients.guarded)
     }
 
     /// The next piece of an answer's body; `None` at its end.
     pub async fn next_piece(&self, action: &Action, response: &mut Response) -> Result<Option<Bytes>, RegistryError> {
-        match timeout(self.patience.idle, response.chunk()).await {
-            Ok(result) => result.map_err(|source| unreachable_error(action, source)),
-            Err(_) => Err(RegistryError::Stalled { action: action.clone(), idle: self.patience.idle }),
-        }
+        let (url, wait) = (response.url().clone(), Wait::for_rest(&self.patience, action.operation));
+        let piece = self.patiently(action, &url, wait, response.chunk()).await?.map_err(|source| unreachable_error(action, source))?;
+        self.has_heard(&url);
+        Ok(piece)
     }
 
     /// The whole body, which is refused past `max_bytes`.
@@ -220,7 +289,7 @@ impl Wire {
     pub async fn read_answer(&self, mut response: Response) -> Answer {
         let mut body = Vec::new();
         while body.len() < BODY_BYTES_MAX {
-            match timeout(self.patience.idle, response.chunk()).await {
+            match timeout(self.patience.answer, response.chunk()).await {
                 Ok(Ok(Some(piece))) => body.extend_from_slice(&piece[..piece.len().min(BODY_BYTES_MAX - body.len())]),
                 _ => break,
             }
@@ -229,67 +298,12 @@ impl Wire {
     }
 }
 
-/// What a body that is being sent tells of itself.
-#[derive(Default)]
-struct Pulse {
-    sent_bytes: AtomicU64,
-    ended: AtomicBool,
-    moved: Notify,
-    failure: Mutex<Option<Box<dyn Failure>>>,
-}
-
-impl Pulse {
-    fn take_failure(&self, action: &Action) -> Option<RegistryError> {
-        let source = self.failure.lock().unwrap_or_else(PoisonError::into_inner).take()?;
-        Some(RegistryError::Source { action: action.clone(), source })
-    }
-
-    /// Keeps the cause, and makes the error that ends the body.
-    fn fail(&self, failure: Box<dyn Failure>) -> std::io::Error {
-        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure);
-        std::io::Error::other("the source failed")
-    }
-}
-
-/// Counts `stream` into `pulse`, and fails where it has not exactly `size_bytes`.
-fn measured(
-    stream: BodyStream,
-    size_bytes: u64,
-    action: Action,
-    pulse: Arc<Pulse>,
-) -> impl Stream<Item = Result<Bytes, std::io::Error>> + Send + 'static {
-    let other_size = move |found: String| -> Box<dyn Failure> {
-        Box::new(RegistryError::OtherSize { action: action.clone(), expected_bytes: size_bytes, found })
-    };
-    // The second part of the state: whether the stream is over.
-    futures_util::stream::unfold((stream, false), move |(mut stream, over)| {
-        let pulse = pulse.clone();
-        let other_size = other_size.clone();
-        async move {
-            if over {
-                return None;
-            }
-            let sent_bytes = pulse.sent_bytes.load(Ordering::Acquire);
-            let item = match stream.next().await {
-                Some(Ok(piece)) => {
-                    let sent_bytes = sent_bytes + piece.len() as u64;
-                    if sent_bytes > size_bytes {
-                        Err(pulse.fail(other_size(format!("the source gives at least {sent_bytes}"))))
-                    } else {
-                        pulse.sent_bytes.store(sent_bytes, Ordering::Release);
-                        pulse.ended.store(sent_bytes == size_bytes, Ordering::Release);
-                        Ok(piece)
-                    }
-                }
-                Some(Err(failure)) => Err(pulse.fail(failure)),
-                None if sent_bytes < size_bytes => Err(pulse.fail(other_size(format!("the source gives {sent_bytes}")))),
-                None => return None,
-            };
-            pulse.moved.notify_one();
-            let over = item.is_err();
-            Some((item, (stream, over)))
-        }
-    })
+/// Whether it may well be that nobody is there.
+fn is_absence(error: &RegistryError) -> bool {
+    matches!(
+        error,
+        RegistryError::Stalled { .. } | RegistryError::Unreachable { trouble: Trouble::NoConnection | Trouble::UnknownHost, .. }
+    )
 }
 
 /// The library's error without the URL in it.
@@ -308,16 +322,15 @@ pub fn unreachable_error(action: &Action, source: reqwest::Error) -> RegistryErr
 
 #[cfg(test)]
 mod tests {
-    use super::super::error::Operation;
+    use super::super::late_clients::Trust;
     use super::super::settings::RegistrySettings;
-    use super::super::tls;
     use super::*;
 
     fn wire(registry: &str) -> Wire {
-        tls::install_provider();
         let settings = RegistrySettings::default();
-        let clients = tls::clients(&settings, &tls::tls_settings(&[], &[]).unwrap(), true).unwrap();
-        Wire::new(Address::new(registry, Some(true)).unwrap(), settings.patience, clients)
+        let trust = Arc::new(Trust::new(&settings).unwrap());
+        let clients = Arc::new(LateClients::new(&settings, &trust, true, Vec::new(), None));
+        Wire::new(registry, Address::new(registry, Some(true)).unwrap(), settings.patience, clients, Teller::default())
     }
 
     async fn get(wire: &Wire, url: &str) -> Result<Response, RegistryError> {
@@ -341,7 +354,7 @@ mod tests {
 
     #[tokio::test]
     async fn names_are_checked_by_what_they_resolve_to() {
-        let guarded = wire("203.0.113.7").clients.guarded;
+        let guarded = wire("203.0.113.7").clients.to(&Url::parse("http://localhost:1/").unwrap()).unwrap().guarded.clone();
         // By its form the URL is harmless; only the resolver can tell.
         let error = guarded.get("http://localhost:1/").send().await.unwrap_err();
         let action = Action { operation: Operation::PullBlob, registry: "host".to_owned(), object: "host/x".to_owned() };

@@ -226,7 +226,7 @@ fn slow_docker_archives_of_skopeo_and_podman_and_of_both_forms_of_docker_give_th
     assert_eq!(of_docker_archive(&format!("docker-archive:{docker_25}")), expected);
 
     // A layer that is not what the config names.
-    fs::write(unpacked.join(&layers[1]), [0; 20 << 10]).unwrap();
+    fs::write(unpacked.join(&layers[1]), vec![0; 20 << 10]).unwrap();
     pack();
     let ran = home.hs(["base", "import", "--name", OWN, &format!("docker-archive:{docker_25}")]);
     assert!(ran.code == 3 && ran.stderr.contains(&layers[1]) && ran.stderr.contains("the image config names sha256:"), "{ran:#?}");

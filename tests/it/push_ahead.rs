@@ -11,16 +11,16 @@ use std::thread;
 
 use axum::http::Method;
 use lamina::build::base::Places;
-use lamina::build::recipe::{self, BuildError, Built, Request};
+use lamina::build::built::BuiltImage;
+use lamina::build::recipe::{self, BuildError};
+use lamina::build::request::{BuildSettings, Request};
 use lamina::cli::open::open_content;
 use lamina::disk::folder::{FolderOptions, read_folder};
 use lamina::disk::seal_cache::SealCache;
 use lamina::fault::causes;
-use lamina::model::fit::Policy;
 use lamina::model::fit_scan::Facts;
 use lamina::model::intake::{Given, Model, intake};
-use lamina::model::packing::Choice;
-use lamina::model::plan::{LARGE_BYTES, Layout};
+use lamina::model::plan::LARGE_BYTES;
 use lamina::model::runtime::RuntimeList;
 use lamina::progress::{Event, Listener, silent};
 use lamina::registry::client::{Registries, Repository};
@@ -71,28 +71,14 @@ impl Bench {
     }
 
     /// Builds for the registry, told to `listener`.
-    async fn build(&self, to: Option<&Repository>, cache: Option<SealCache>, listener: &Listener) -> Result<Built, BuildError> {
+    async fn build(&self, to: Option<&Repository>, cache: Option<SealCache>, listener: &Listener) -> Result<BuiltImage, BuildError> {
         let places = Places { registries: Registries::new(quick()).unwrap(), store: None, mirrors: Vec::new() };
-        let request = Request {
-            version: None,
-            runtimes: RuntimeList::compiled_in(),
-            platforms: Vec::new(),
-            layout: Layout::Hydro,
-            dialect: None,
-            epoch_s: 0,
-            compression: Choice::default(),
-            compression_is_asked: false,
-            scratch: self.folder.path().to_owned(),
-            cache,
-            installer: None,
-            earlier_lock: None,
-            facts: Facts::default(),
-            policy: Policy::default(),
-        };
-        recipe::build(&read(&self.model()), &request, &places, to, listener).await
+        let settings = BuildSettings { cache, ..BuildSettings::new(RuntimeList::compiled_in()) };
+        let request = Request::new(settings, Facts::default(), self.folder.path());
+        recipe::build(&read(&self.model()), &request, &places, to, listener).await.map(|built| built.image)
     }
 
-    async fn finish(&self, built: &Built) {
+    async fn finish(&self, built: &BuiltImage) {
         let target = Target::Repository { repository: self.repository.clone(), tag: Some("1".to_owned()) };
         copy::copy_rest(&built.images, &Source::Nowhere, target, &built.sent, &silent()).await.unwrap();
     }
@@ -170,6 +156,20 @@ async fn a_file_that_changes_while_others_are_sent_leaves_blobs_that_nothing_nam
     assert!(told.iter().any(|text| text.contains("smallest.bin` changed while it was being read")), "{told:?}");
     assert!(bench.registry.kept().manifests.is_empty());
     assert!(!bench.registry.kept().blobs.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_changes_while_others_are_sent_leaves_no_upload_of_them() {
+    let bench = Bench::new().await;
+    bench.registry.kept().faults.commits_held_after = Some(0);
+    let (kept, smallest) = (bench.registry.shared(), bench.smallest());
+    let listener = in_the_last_file(move || {
+        wait_until(|| kept.lock().unwrap().asked.iter().any(|asked| asked.method == Method::PUT));
+        fs::write(&smallest, "another length").unwrap();
+    });
+    bench.build(Some(&bench.repository), None, &listener).await.unwrap_err();
+    assert!(bench.registry.count(Method::DELETE, "/uploads/") > 0);
+    assert!(bench.registry.kept().uploads.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,6 +11,7 @@ use lamina::registry::trouble::Trouble;
 use crate::support::client::{layer, noise, push, quick, repository_with};
 use crate::support::docker_registry::DockerRegistry;
 use crate::support::fault_registry::{FaultRegistry, Faults};
+use crate::support::hs::Home;
 
 /// Keys and certificates in a folder of their own.
 struct Papers(tempfile::TempDir);
@@ -126,4 +127,39 @@ async fn a_store_behind_the_registry_is_not_shown_it() {
     let error = repository.blob_bytes(&layer(b"blob"), 10).await.unwrap_err();
     // Shown, it would have been answered that the blob is not there.
     assert!(matches!(error, RegistryError::Unreachable { .. }), "{error:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn authorities_of_the_machine_are_opened_by_the_first_connection_that_needs_them() {
+    let papers = papers();
+    std::fs::create_dir(papers.path("machine")).unwrap();
+    std::fs::copy(papers.path("authority.pem"), papers.path("machine/bundle.pem")).unwrap();
+    let home = Home::new().with("SSL_CERT_FILE", papers.text("machine/bundle.pem"));
+    std::fs::create_dir(home.path().join("model")).unwrap();
+    std::fs::write(home.path().join("model/weights.bin"), noise(1000)).unwrap();
+    let model = home.path().join("model").display().to_string();
+    // A registry that speaks plain HTTP needs none, whether there is something to do or not.
+    let plain = FaultRegistry::start(Faults::default()).await;
+    let build = |host: &str| ["build", &model, "--name", "model", "--no-contract", "--to", &format!("{host}/model:1")].map(str::to_owned);
+    for _ in 0..2 {
+        let (_, opened) = home.traced(&papers.path("machine"), build(&plain.address()));
+        assert_eq!(opened, Vec::<String>::new());
+    }
+    // One that speaks TLS needs them, and they are trusted then.
+    let (server, key) = (papers.text("server.pem"), papers.text("server.key"));
+    let registry = DockerRegistry::start_with(&format!(", tls: {{certificate: '{server}', key: '{key}'}}"), "");
+    let config = home.path().join("config.yaml");
+    std::fs::write(&config, format!("registries: {{'{}': {{plain_http: false}}}}\n", registry.address())).unwrap();
+    let by_tls = [vec!["--config".to_owned(), config.display().to_string()], build(registry.address()).to_vec()].concat();
+    let (_, opened) = home.traced(&papers.path("machine"), &by_tls);
+    assert_eq!(opened, ["bundle.pem"]);
+    // What is broken in them is told when they are needed, and that they are not there at once.
+    std::fs::write(papers.path("machine/bundle.pem"), "no certificate").unwrap();
+    let ran = home.hs(&by_tls);
+    assert_eq!(ran.code, 2, "{ran:#?}");
+    assert!(ran.stderr.contains("cannot read certificate authorities from") && ran.stderr.contains("machine/bundle.pem"), "{ran:#?}");
+    assert_eq!(home.hs(build(&plain.address())).code, 0);
+    std::fs::remove_file(papers.path("machine/bundle.pem")).unwrap();
+    let ran = home.hs(build(&plain.address()));
+    assert!(ran.code == 2 && ran.stderr.contains("machine/bundle.pem"), "{ran:#?}");
 }

@@ -149,6 +149,7 @@ async fn an_upload_whose_answer_was_lost_is_not_sent_again() {
 fn hurried(idle: Duration) -> RegistrySettings {
     let mut settings = quick();
     settings.patience.idle = idle;
+    settings.patience.answer = idle;
     settings.patience.tries_max = 2;
     settings
 }
@@ -183,7 +184,8 @@ async fn a_registry_that_falls_silent_is_not_waited_for() {
     let repository = repository_with(hurried(Duration::from_millis(100)), &format!("{address}/model"));
     let error = repository.manifest("1").await.unwrap_err();
     assert!(matches!(error, RegistryError::Stalled { .. }), "{error}");
-    assert_eq!((error.fault(), held.lock().unwrap().len()), (Fault::RemoteTransient, 2));
+    // Who has never said a word is asked once.
+    assert_eq!((error.fault(), held.lock().unwrap().len()), (Fault::RemoteTransient, 1));
 
     let registry = FaultRegistry::start(Faults { locations_at: Some(format!("http://{address}")), ..Faults::default() }).await;
     let repository = repository_with(hurried(Duration::from_millis(100)), &format!("{}/model", registry.address()));

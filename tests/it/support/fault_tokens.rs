@@ -18,6 +18,8 @@ pub enum Login {
     Nobody,
     /// Who has the password `password` of `user`, with each request.
     Basic,
+    /// The same, but everybody may read.
+    BasicToWrite,
     /// Who has a token.
     Bearer(TokenServer),
 }
@@ -50,13 +52,14 @@ pub struct Given {
 /// Refuses a request that may not come in.
 pub fn check(shared: &Shared, method: &Method, repository: &str, query: &str, authorization: Option<&str>) -> Option<Response> {
     let kept = shared.lock().unwrap();
+    let reads = *method == Method::GET || *method == Method::HEAD;
     let server = match &kept.faults.login {
         Login::Nobody => return None,
-        Login::Basic if authorization == Some(&basic()) => return None,
-        Login::Basic => return Some(challenge("Basic realm=\"test\"".to_owned())),
+        Login::BasicToWrite if reads => return None,
+        Login::Basic | Login::BasicToWrite if authorization == Some(&basic()) => return None,
+        Login::Basic | Login::BasicToWrite => return Some(challenge("Basic realm=\"test\"".to_owned())),
         Login::Bearer(server) => server,
     };
-    let reads = *method == Method::GET || *method == Method::HEAD;
     let deletes = *method == Method::DELETE && server.delete_right;
     let mut needed = vec![(
         repository.to_owned(),
