@@ -7,6 +7,7 @@
 
 use super::settings::Settings;
 use crate::build::base::Places;
+use crate::disk::layout::LayoutError;
 use crate::fault::{Failure, Fault};
 use crate::oci::base_platforms::{self, FamiliesError};
 use crate::oci::image::{Image, ImageSet};
@@ -88,10 +89,17 @@ pub async fn with_present(
 }
 
 async fn in_place(target: &Location, places: &Places) -> Result<Vec<Image>, SourceError> {
+    // A layout that is damaged is missing to whoever reads it, and no empty one to be written.
+    let is_layout = match target {
+        Location::Layout { folder, .. } if !folder.join("index.json").exists() => return Ok(Vec::new()),
+        Location::Layout { .. } => true,
+        _ => false,
+    };
     match Source::open(target, &places.registries).await {
+        Ok((source, key)) if is_layout => load(&source, &key, None).await.map(|images| images.images),
         Ok((source, key)) => images(load(&source, &key, None).await),
-        // No layout yet, or no such tag in it.
-        Err(error) => images(Err(error)),
+        Err(SourceError::Layout(LayoutError::NoTag { .. })) => Ok(Vec::new()),
+        Err(error) => Err(error),
     }
 }
 
