@@ -82,7 +82,7 @@ pub fn fit(bytes: &[u8]) {
     };
     for name in NAMES {
         let (path, content) = (TreePath::new(name).expect("a constant path"), Content::Inline(bytes.into()));
-        let look = Look { path: &path, size_bytes: bytes.len() as u64, content: &content };
+        let look = Look { path: &path, size_bytes: bytes.len() as u64, content: &content, is_text: true };
         let facts = fit_scan::look(&look, Some((3, 11)), &open);
         for finding in &facts.findings {
             let line = finding.to_string();

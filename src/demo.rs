@@ -11,7 +11,7 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use include_dir::{Dir, DirEntry, include_dir};
-use lamina::cli::args::{DemoArguments, FitArguments, ModelArguments, RunArguments, ServeArguments, UploadArguments};
+use lamina::cli::args::{self, DemoArguments, RunArguments, ServeArguments, UploadArguments};
 use lamina::cli::say::Voice;
 use lamina::cli::settings::Settings;
 use lamina::cli::{run, upload};
@@ -81,7 +81,8 @@ pub async fn run(arguments: &DemoArguments, settings: &Settings, voice: &Voice) 
             return Err(DemoError::Interrupted.into());
         }
     }
-    let words = ServeArguments { listen: arguments.listen, registry: None, public_host: None, workers: 2, wheels: Vec::new() };
+    let words =
+        ServeArguments { listen: arguments.listen, registry: None, public_host: None, workers: 2, wheels: Vec::new(), no_bytecode: false };
     let running = serve::start(&words, settings).await?;
     let result = show(arguments, &running, scratch.path(), settings, voice).await;
     if result.is_ok() && !arguments.exit {
@@ -100,16 +101,7 @@ async fn show(
 ) -> Result<(), Box<dyn Failure>> {
     let folder = scratch.join("linear_regression");
     unpack(&EXAMPLE, "example", &folder)?;
-    let words = UploadArguments {
-        folder,
-        host: None,
-        port: None,
-        server: Some(format!("http://{}", running.address)),
-        no_wait: false,
-        gate: None,
-        fit: FitArguments::default(),
-        model: ModelArguments::default(),
-    };
+    let words = UploadArguments { server: Some(format!("http://{}", running.address)), ..args::untold(folder) };
     let version = upload::upload(&words, settings, voice).await?;
     let image = version["image"].as_str().unwrap_or_default().to_owned();
     let page = format!("http://{}/models/linear_regression", running.address);
@@ -117,27 +109,13 @@ async fn show(
     summary["page"] = Value::from(page.clone());
     let mut text = told(&image, &version, &page, arguments.exit);
     if arguments.run {
-        let words = RunArguments {
-            what: image,
-            signature: None,
-            wheels: Vec::new(),
-            print: false,
-            podman: environment("HS_PODMAN").unwrap_or_else(|| "podman".to_owned()),
-            podman_run: environment("HS_PODMAN_RUN").unwrap_or_default(),
-            keep: false,
-            model: ModelArguments::default(),
-        };
+        let words: RunArguments = args::untold(image);
         let (answer, answered) = run::answer(&words, settings, voice).await?;
         summary["answer"] = answer;
         text.push_str(&answered);
     }
     voice.result(&summary, &text)?;
     Ok(())
-}
-
-#[expect(clippy::disallowed_methods, reason = "`hs demo --run` takes the settings of `hs run`, whose options it does not repeat")]
-fn environment(name: &str) -> Option<String> {
-    std::env::var(name).ok()
 }
 
 fn told(image: &str, version: &Value, page: &str, ends: bool) -> String {

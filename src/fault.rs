@@ -5,9 +5,11 @@
 //! retry can help. This file is not an error type, and it formats nothing: an error's text names the operation and the
 //! object, its cause is its `source()`, and the doors print the chain once.
 //!
-//! What must stay true: the exit codes are a promise to users (interface, "Exit codes").
+//! What must stay true: the exit codes are a promise to users (interface, "Exit codes"), and so are the words: the catalog keeps them, and clients of `/api/v2` read them.
 
 use std::error::Error;
+
+use serde_json::Value;
 
 /// Whose a failure is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +35,39 @@ pub enum Fault {
 }
 
 impl Fault {
+    /// All of them.
+    pub const ALL: [Fault; 9] = [
+        Fault::Ours,
+        Fault::Usage,
+        Fault::Invalid,
+        Fault::TooLarge,
+        Fault::Missing,
+        Fault::Conflict,
+        Fault::Remote,
+        Fault::RemoteTransient,
+        Fault::Policy,
+    ];
+
+    /// The word for it (`docs/reference/http.md`).
+    pub fn word(self) -> &'static str {
+        match self {
+            Fault::Ours => "internal",
+            Fault::Usage => "usage",
+            Fault::Invalid => "invalid",
+            Fault::TooLarge => "too-large",
+            Fault::Missing => "missing",
+            Fault::Conflict => "conflict",
+            Fault::Remote => "remote",
+            Fault::RemoteTransient => "remote-transient",
+            Fault::Policy => "policy",
+        }
+    }
+
+    /// The class that a word means; `None` where it is of no release up to this one.
+    pub fn from_word(word: &str) -> Option<Fault> {
+        Fault::ALL.into_iter().find(|fault| fault.word() == word)
+    }
+
     /// The exit code of `hs`.
     pub fn exit_code(self) -> u8 {
         match self {
@@ -73,6 +108,11 @@ pub trait Failure: Error + Send + Sync + 'static {
     fn remedy(&self) -> Option<String> {
         None
     }
+
+    /// What programs read of it, where there is more than sentences: on standard output with `--output json`, and in answers of `/api/v2`.
+    fn document(&self) -> Option<Value> {
+        None
+    }
 }
 
 // `Box<dyn Failure>` is an `Error` through this, so that it can be a `source` in its turn.
@@ -111,4 +151,17 @@ pub fn one_line(error: &dyn Error) -> String {
         line.push_str(&cause);
     }
     line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_class_has_a_word_of_its_own() {
+        for fault in Fault::ALL {
+            assert_eq!(Fault::from_word(fault.word()), Some(fault));
+        }
+        assert_eq!(Fault::from_word("Remote"), None);
+    }
 }

@@ -283,7 +283,16 @@ pub mod model {
     /// How long an array in a pickle of joblib is.
     pub mod pickle_array;
 
-    /// Which names a pickle imports, without loading it.
+    /// The stack and the memo of the machine that a pickle is for.
+    pub mod pickle_stack;
+
+    /// What a pickle fetches by name without importing it.
+    pub mod pickle_reach;
+
+    /// The machine that a pickle is for, with nothing behind it.
+    pub mod pickle_machine;
+
+    /// What a pickle imports and calls, without loading it.
     pub mod pickle;
 
     /// How the files of other frameworks are told.
@@ -319,17 +328,29 @@ pub mod model {
     /// What a wheel must be made for, and which is the best.
     pub mod wheel_target;
 
-    /// `requirements.txt`, read and not resolved.
-    pub mod requirements;
+    /// The form of versions of Python's packages.
+    pub mod python_version_form;
+
+    /// The text of requirements and locks: encodings and lines.
+    pub mod requirements_text;
 
     /// Which requirements are for a target.
     pub mod marker;
+
+    /// The grammar of one requirement.
+    pub mod requirement_line;
+
+    /// `requirements.txt`, read and not resolved.
+    pub mod requirements;
 
     /// `pylock.toml`.
     pub mod pylock;
 
     /// Which wheels a model's requirements are.
     pub mod requirements_lock;
+
+    /// What a model requires, as it came.
+    pub mod required;
 
     /// Which file of a wheel is installed where.
     pub mod wheel_layout;
@@ -354,6 +375,12 @@ pub mod model {
 
     /// The members of a zip that somebody wants.
     pub mod zip_members;
+
+    /// Compressed bytes, unpacked on the way.
+    pub mod unpacked;
+
+    /// Which names in a pickle no model needs.
+    pub mod pickle_names;
 
     /// What loading a model's pickles would run.
     pub mod fit_pickle;
@@ -391,6 +418,9 @@ pub mod model {
 pub mod disk {
     /// Which digests the runtimes are locked to.
     pub mod base_lock;
+
+    /// Imported bases that no runtime list has.
+    pub mod base_list;
 
     /// A recipe's bytes, or any range of them.
     pub mod render;
@@ -473,8 +503,17 @@ pub mod disk {
     /// A layer of packed files read once: its digests, and the proof of its members.
     pub mod seal_packed;
 
+    /// Folders of wheels that the user names.
+    pub mod wheel_folder;
+
     /// Where wheels are on this machine.
     pub mod wheel_cache;
+
+    /// A base's Python, taken out of its layers.
+    pub mod interpreter;
+
+    /// Bytecode and interpreters that are kept.
+    pub mod bytecode_cache;
 
     /// Real bytes into the store.
     pub mod store_blob;
@@ -506,6 +545,12 @@ pub mod disk {
     /// Folders and files that cannot outlive their work.
     pub mod store_staging;
 
+    /// A folder of a command's own, and what killed ones left.
+    pub mod scratch;
+
+    /// Whether something can be written in a place.
+    pub mod place;
+
     /// OCI image layouts: folders.
     pub mod layout;
 
@@ -517,6 +562,9 @@ pub mod disk {
 
     /// Docker archives: what `docker load` takes.
     pub mod docker_archive;
+
+    /// What `docker save` and its like write, read.
+    pub mod docker_archive_read;
 
     /// Where an image can be put on this machine.
     pub mod destination;
@@ -711,8 +759,20 @@ pub mod build {
     /// Where this machine gets Python's packages.
     pub mod index_settings;
 
+    /// What is wrong with an index that did not answer as one.
+    pub mod index_trouble;
+
     /// What a resolver says when it finds nothing.
     pub mod resolver_words;
+
+    /// Running a resolver.
+    pub mod resolver_process;
+
+    /// pip's answer as a lock.
+    pub mod pip_report;
+
+    /// Why a resolver has no answer.
+    pub mod resolver_error;
 
     /// Requirements -> the wheels that meet them.
     pub mod resolver;
@@ -720,8 +780,26 @@ pub mod build {
     /// Wheels over HTTP.
     pub mod wheel_fetch;
 
+    /// Python's sources -> bytecode, by a base's own interpreter.
+    pub mod compiler;
+
+    /// The layer of the packages' bytecode.
+    pub mod bytecode;
+
+    /// A lock whose hash is of other bytes.
+    pub mod lock_mismatch;
+
+    /// Why requirements do not become a layer.
+    pub mod install_error;
+
     /// `requirements.txt` -> the layer of `/model/lib`.
     pub mod requirements;
+
+    /// What shall be built.
+    pub mod request;
+
+    /// What was built, and what there is to tell of it.
+    pub mod built;
 
     /// From a model to a finished image, every stage in order.
     pub mod recipe;
@@ -859,6 +937,12 @@ pub mod cli {
 
     /// What the command line says of a model's fit.
     pub mod fit;
+
+    /// Where `hs build` puts an image.
+    pub mod destinations;
+
+    /// What `hs build` says of an image.
+    pub mod build_report;
 
     /// `hs build`.
     pub mod build;

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use lamina::build::collect;
 use lamina::build::job::{Shelf, Workshop};
+use lamina::build::request::BuildSettings;
 use lamina::build::worker::{self, WorkerSettings};
 use lamina::catalog::catalog::{Catalog, CatalogError};
 use lamina::cli::args::ServeArguments;
@@ -102,6 +103,7 @@ pub async fn run(arguments: &ServeArguments, settings: &Settings, voice: &Voice)
 
 /// Starts the service.
 pub async fn start(arguments: &ServeArguments, settings: &Settings) -> Result<Running, Box<dyn Failure>> {
+    settings.packages.check_wheels(&arguments.wheels)?;
     let store = settings.store()?;
     let path = settings.data_folder.join(CATALOG);
     let catalog = Catalog::open(&path).await.map_err(|source| ServeError::Catalog { path, source })?;
@@ -117,15 +119,16 @@ pub async fn start(arguments: &ServeArguments, settings: &Settings) -> Result<Ru
     let workshop = Workshop {
         store: store.clone(),
         places: Settings { registries, ..settings.clone() }.places()?,
-        runtimes: settings.runtimes.clone(),
+        settings: BuildSettings {
+            installer: Some(settings.packages.clone().with_caches(&settings.data_folder).installer(
+                &arguments.wheels,
+                &settings.registries,
+                false,
+                !arguments.no_bytecode,
+            )?),
+            ..settings.of_builds()
+        },
         shelf: shelf(arguments, address)?,
-        epoch_s: settings.epoch_s,
-        compression: settings.compression,
-        installer: Some(settings.packages.clone().with_cache(settings.data_folder.join("wheels")).installer(
-            &arguments.wheels,
-            &settings.registries,
-            false,
-        )?),
         catalog: catalog.clone(),
     };
     let mut tasks = Vec::new();

@@ -47,6 +47,8 @@ pub struct Bases {
     pub source: Source,
     /// The runtime of the list, where it is one.
     pub runtime: Option<Runtime>,
+    /// Whether it was found where the list and the settings say, and not at a place that somebody named: then it is the operator's choice.
+    pub is_of_list: bool,
     /// What has to be said about the choice.
     pub notice: Option<String>,
 }
@@ -65,6 +67,7 @@ impl Bases {
             scratch_platforms: platforms,
             source: Source::Nowhere,
             runtime: None,
+            is_of_list: false,
             notice: Some(notice),
         }
     }
@@ -174,7 +177,10 @@ pub async fn find(choice: Choice, platforms: &[Platform], places: &Places, liste
             assemble(&base, Some(runtime), source, pulled, platforms, listener).await
         }
         Choice::Listed { runtime, location: None, asked } => match look_for(&runtime, places).await? {
-            Ok((name, source, pulled)) => assemble(&name, Some(runtime), source, pulled, platforms, listener).await,
+            Ok((name, source, pulled)) => {
+                let bases = assemble(&name, Some(runtime), source, pulled, platforms, listener).await?;
+                Ok(Bases { is_of_list: true, ..bases })
+            }
             Err(tried) if asked => Err(BaseError::Nowhere { runtime: runtime.full_name(), tried }),
             Err(tried) => {
                 let name = runtime.full_name();
@@ -293,7 +299,7 @@ async fn assemble(
             return Err(BaseError::Platform { base: name.to_owned(), has, wanted });
         }
     }
-    Ok(Bases { bases, scratch_platforms: Vec::new(), is_index, source, runtime, notice: None })
+    Ok(Bases { bases, scratch_platforms: Vec::new(), is_index, source, runtime, is_of_list: false, notice: None })
 }
 
 async fn manifests_of(name: &str, index: &Index, platforms: &[Platform], source: &Source) -> Result<Vec<Manifest>, BaseError> {

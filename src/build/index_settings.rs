@@ -7,6 +7,7 @@
 //! What must stay true: a password goes to the host that it is for, and into no message.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use url::Url;
@@ -22,6 +23,8 @@ pub struct IndexSettings {
     pub uv_has_file: bool,
     /// The text of the netrc file.
     pub netrc: Option<String>,
+    /// Variables that name files from where the user is, said from the root: a resolver runs elsewhere.
+    pub paths: Vec<(String, OsString)>,
 }
 
 impl std::fmt::Debug for IndexSettings {
@@ -191,6 +194,7 @@ mod tests {
             pip_files: files.iter().map(|text| (*text).to_owned()).collect(),
             uv_has_file: false,
             netrc: netrc.map(str::to_owned),
+            paths: Vec::new(),
         }
     }
 

@@ -7,13 +7,12 @@
 
 use std::fs::File;
 use std::io::{self, Cursor};
+use std::path::Path;
 use std::sync::Arc;
 
-use serde_json::json;
-
 use super::base::Places;
-use super::recipe::{self, BuildError, Request};
-use super::requirements::Installer;
+use super::recipe::{self, BuildError};
+use super::request::{BuildSettings, Request};
 use super::row::{self, RowError};
 use super::worker::{BuildFailure, BuildOutcome, LogSink};
 use crate::catalog::catalog::{Catalog, CatalogError};
@@ -25,13 +24,9 @@ use crate::fault::{Failure, Fault};
 use crate::model::fit_scan::{self, Facts};
 use crate::model::framework::ReadSeek;
 use crate::model::intake::Model;
-use crate::model::packing::Choice;
-use crate::model::plan::Layout;
-use crate::model::runtime::RuntimeList;
 use crate::oci::digest::Digest;
 use crate::oci::layer::Content;
 use crate::oci::reference::Reference;
-use crate::oci::report;
 use crate::progress::{Event, Listener, Moved};
 use crate::registry::client::Access;
 use crate::registry::copy::{self, CopyError, Target};
@@ -61,16 +56,10 @@ pub struct Workshop {
     pub store: Arc<Store>,
     /// Where bases are looked for.
     pub places: Places,
-    /// The runtimes that are known.
-    pub runtimes: RuntimeList,
+    /// What is the same for every image.
+    pub settings: BuildSettings,
     /// Where images go.
     pub shelf: Shelf,
-    /// The instant of everything in the images, seconds since the epoch.
-    pub epoch_s: u64,
-    /// How layers are compressed.
-    pub compression: Choice,
-    /// What installs requirements.
-    pub installer: Option<Installer>,
     /// Where the locks of earlier versions are.
     pub catalog: Catalog,
 }
@@ -131,7 +120,29 @@ impl Failure for JobError {
 impl Workshop {
     /// Runs one build.
     pub async fn run(&self, claim: Claim, log: LogSink) -> Result<BuildOutcome, BuildFailure> {
-        self.run_job(&claim, &log).await.map_err(|error| BuildFailure::new(error.stage(), &error))
+        self.run_job(&claim, &log).await.map_err(|error| self.without_paths(BuildFailure::new(error.stage(), &error)))
+    }
+
+    /// A failure as the service's clients may read it: where things lie on this machine is for its own log.
+    fn without_paths(&self, failure: BuildFailure) -> BuildFailure {
+        let mut folders = vec![(self.store.root().to_owned(), "data folder")];
+        if let Some(installer) = &self.settings.installer {
+            folders.extend(installer.resolvers.wheels.iter().map(|folder| (folder.clone(), "folder of wheels")));
+            let programs = installer.resolvers.uv.iter().chain(&installer.resolvers.pip).filter_map(|program| program.words.first());
+            folders.extend(programs.filter_map(|program| Some((Path::new(program).parent()?.to_owned(), "folder of programs"))));
+        }
+        folders.retain(|(folder, _)| folder.parent().is_some());
+        let hide = |text: &str| {
+            folders.iter().fold(text.to_owned(), |text, (folder, name)| {
+                let path = folder.display().to_string();
+                text.replace(&format!("{path}/"), "").replace(&path, name)
+            })
+        };
+        let (text, remedy) = (hide(&failure.text), failure.remedy.as_deref().map(hide));
+        if text != failure.text {
+            tracing::warn!(error = failure.text, "a build fails");
+        }
+        BuildFailure { text, remedy, ..failure }
     }
 
     async fn run_job(&self, claim: &Claim, log: &LogSink) -> Result<BuildOutcome, JobError> {
@@ -140,38 +151,19 @@ impl Workshop {
         let staging = tokio::task::spawn_blocking(move || store.staging()).await.map_err(JobError::Stopped)?.map_err(JobError::Store)?;
         let model = self.model(claim).await?;
         let facts = self.facts(&model).await?;
+        // What the service remembers of layers lies with its data.
+        let settings = BuildSettings { cache: Some(SealCache::new(self.store.root().join("layers"))), ..self.settings.clone() };
         let request = Request {
-            facts,
-            policy: row::policy(claim),
             version: Some(claim.number.to_string()),
-            runtimes: self.runtimes.clone(),
-            platforms: Vec::new(),
-            layout: Layout::Hydro,
-            dialect: None,
-            compression: self.compression,
-            compression_is_asked: false,
-            epoch_s: self.epoch_s,
-            scratch: staging.path().to_owned(),
-            cache: Some(SealCache::new(self.store.root().join("layers"))),
-            installer: self.installer.clone(),
+            policy: row::policy(claim),
             earlier_lock: self.earlier_lock(&model).await?,
+            ..Request::new(settings, facts, staging.path())
         };
         let listener = listener(log.clone());
         let (target, reference) = self.target(claim)?;
         let built = recipe::build(&model, &request, &self.places, target.repository(), &listener).await?;
-        let transfer = copy::copy_rest(&built.images, &built.source, target, &built.sent, &listener).await?;
-        let base = built.base.map(|(name, digest)| json!({"name": name, "digest": digest}));
-        // The lock is kept with the version: the next one with the same requirements has the same packages.
-        let requirements = built
-            .installed
-            .map(|installed| json!({"made_from": installed.made_from, "packages": installed.packages, "lock": installed.lock.to_text()}));
-        Ok(BuildOutcome {
-            reference,
-            digest: built.images.top().digest,
-            report: Some(
-                json!({"images": built.images.images.iter().map(report::image).collect::<Vec<_>>(), "base": base, "requirements": requirements, "transfer": transfer, "warnings": built.warnings}),
-            ),
-        })
+        let transfer = copy::copy_rest(&built.image.images, &built.image.source, target, &built.image.sent, &listener).await?;
+        Ok(BuildOutcome { reference, digest: built.report.digest, report: Some(built.report.kept(transfer)) })
     }
 
     /// The model that the row stands for, as it was taken in.
@@ -183,7 +175,8 @@ impl Workshop {
 
     /// What the model's files say of its fit: looked at again, since which base there is is only known now.
     async fn facts(&self, model: &Model) -> Result<Facts, JobError> {
-        let python = self.runtimes.expected(model.runtime.as_deref(), model.served_type()).and_then(|(runtime, _)| runtime.python());
+        let python =
+            self.settings.runtimes.expected(model.runtime.as_deref(), model.served_type()).and_then(|(runtime, _)| runtime.python());
         let payload = model.payload.clone();
         tokio::task::spawn_blocking(move || fit_scan::scan(&payload, python, &open)).await.map_err(JobError::Stopped)
     }

@@ -11,7 +11,8 @@ use std::thread;
 
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 
-use super::recipe::{BuildError, Request};
+use super::recipe::BuildError;
+use super::request::Request;
 use crate::disk::seal_planned::{Sealed, seal_planned};
 use crate::model::packing::Packing;
 use crate::model::plan::PlannedLayer;
@@ -71,7 +72,7 @@ async fn seal_all(
     listener(Event::Expect { bytes: in_turn.iter().map(|(_, size_bytes, _)| size_bytes).sum() });
     let handoff = handoff.as_ref();
     let seal_one = |(place, _, layer): (usize, u64, ToSeal)| {
-        let (listener, scratch, cache) = (listener.clone(), request.scratch.clone(), request.cache.clone());
+        let (listener, scratch, cache) = (listener.clone(), request.scratch.clone(), request.settings.cache.clone());
         async move {
             let work = move || {
                 let advance = |bytes| listener(Event::Advance { bytes });

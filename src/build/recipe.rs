@@ -8,103 +8,34 @@
 //! reading the model is refused before it is read, and so before anything is sent.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::base::{self, BaseError, Bases, Places};
+use super::built::{BaseOfImage, Built, BuiltImage, ContractInImage, Explanation, Report};
+use super::bytecode::Compiler;
+use super::install_error::InstallError;
 use super::layers::{self, ToSeal};
 use super::python_target::{self, PythonTargetError};
-use super::requirements::{InstallError, Installation, Installed, Installer};
+use super::request::Request;
+use super::requirements::{Installation, Installed, Installer};
 use crate::contract::wire::{self, Dialect, WireError};
 use crate::disk::seal::SealError;
-use crate::disk::seal_cache::SealCache;
 use crate::fault::{Failure, Fault};
-use crate::model::fit::{Finding, FitError, Policy};
+use crate::model::fit::{Finding, FitError};
 use crate::model::fit_judge::{self, Ground, Packages};
-use crate::model::fit_scan::Facts;
 use crate::model::intake::Model;
 use crate::model::packing::{Choice, Sample};
-use crate::model::plan::{self, Layout, PlanError};
+use crate::model::plan::{self, PlanError};
 use crate::model::requirements_lock::Lock;
-use crate::model::runtime::{RuntimeError, RuntimeList};
+use crate::model::runtime::RuntimeError;
 use crate::model::wheel_target::Target;
 use crate::oci::config::ConfigEdits;
 use crate::oci::digest::Digest;
-use crate::oci::image::{self, Image, ImageError, ImageSet, Purpose, SealedLayer, Statement};
+use crate::oci::image::{self, Base, Image, ImageError, ImageSet, Purpose, SealedLayer, Statement};
 use crate::oci::layer::Recipe;
-use crate::oci::platform::Platform;
 use crate::progress::{Event, Listener};
-use crate::registry::ahead::Sent;
 use crate::registry::client::Repository;
 use crate::registry::error::RegistryError;
-use crate::registry::source::Source;
-
-/// What shall be built, beside the model itself.
-#[derive(Clone, Debug)]
-pub struct Request {
-    /// The version, as it stands in the label; `None`: the image has none.
-    pub version: Option<String>,
-    /// The runtimes that are known.
-    pub runtimes: RuntimeList,
-    /// The platforms; empty: all that the base has.
-    pub platforms: Vec<Platform>,
-    /// Where the payload goes.
-    pub layout: Layout,
-    /// The contract's dialect; `None`: the runtime's.
-    pub dialect: Option<Dialect>,
-    /// The instant of everything in the image, seconds since the epoch (`SOURCE_DATE_EPOCH`).
-    pub epoch_s: u64,
-    /// What the model's files say of its fit.
-    pub facts: Facts,
-    /// Which findings are let through.
-    pub policy: Policy,
-    /// How layers are compressed.
-    pub compression: Choice,
-    /// Whether that was asked for this image, and is no setting for all: what the base's family has no word for is refused then.
-    pub compression_is_asked: bool,
-    /// Where compressed layers are put; must outlive the copy.
-    pub scratch: PathBuf,
-    /// What earlier builds remember of their layers; `None`: everything is read.
-    pub cache: Option<SealCache>,
-    /// What installs the model's requirements; `None`: they are not installed.
-    pub installer: Option<Installer>,
-    /// The lock of an earlier version with the same requirements.
-    pub earlier_lock: Option<Vec<u8>>,
-}
-
-/// A finished image.
-#[derive(Debug)]
-pub struct Built {
-    /// The image, or one for each platform.
-    pub images: ImageSet,
-    /// Where the base's layers are read from.
-    pub source: Source,
-    /// The base: its canonical name and its digest.
-    pub base: Option<(Option<String>, Digest)>,
-    /// The contract as it stands in the image.
-    pub contract: Option<ContractInImage>,
-    /// Which of our layers are in the registry already that was named.
-    pub sent: Sent,
-    /// The packages that were installed.
-    pub installed: Option<Installed>,
-    /// What is in each of our layers but that of the packages, in their order.
-    pub recipes: Vec<Arc<Recipe>>,
-    /// What a sample of each of these said, where that decided how it is compressed.
-    pub samples: Vec<Option<Sample>>,
-    /// What was found of the model's fit.
-    pub findings: Vec<Finding>,
-    /// What had to be said, the model's own warnings and the findings among it.
-    pub warnings: Vec<String>,
-}
-
-/// The contract as it stands in the image.
-#[derive(Clone, Debug)]
-pub struct ContractInImage {
-    /// Its bytes.
-    pub bytes: Vec<u8>,
-    /// In which dialect they are.
-    pub dialect: Dialect,
-}
 
 /// Why there is no image.
 #[derive(Debug, thiserror::Error)]
@@ -205,7 +136,7 @@ pub async fn build(
     let mut warnings = model.warnings.clone();
 
     stage("Finding the base");
-    let (choice, warning) = request.runtimes.choose(model.runtime.as_deref(), model.served_type())?;
+    let (choice, warning) = request.settings.runtimes.choose(model.runtime.as_deref(), model.served_type())?;
     let found = base::find(choice, &request.platforms, places, listener).await;
     // A base that is not there may be another than the one whose name was written.
     let bases = found.inspect_err(|_| warning.iter().for_each(|warning| listener(Event::Warning(warning.clone()))))?;
@@ -228,8 +159,9 @@ pub async fn build(
     stage("Planning the layers");
     let contract = contract_in_image(model, request, &bases, &mut warnings)?;
     let contract_bytes = contract.as_ref().map(|contract| contract.bytes.as_slice());
-    let ours = usize::from(installed.is_some());
-    let planned = plan::plan(&model.payload, contract_bytes, request.layout, compression, bases.layers_max() + ours, request.epoch_s)?;
+    let ours = installed.as_ref().and_then(|(_, of_bases)| of_bases.iter().map(Vec::len).max()).unwrap_or_default();
+    let planned =
+        plan::plan(&model.payload, contract_bytes, request.layout, compression, bases.layers_max() + ours, request.settings.epoch_s)?;
     let statement = statement(model, request, contract.as_ref())?;
     for base in &bases.bases {
         image::check_base(base, planned.len() + ours)?;
@@ -237,7 +169,7 @@ pub async fn build(
 
     stage(if to.is_some() { "Sealing and sending the layers" } else { "Sealing the layers" });
     let planned: Vec<ToSeal> = planned.into_iter().map(ToSeal::from).collect();
-    let recipes = planned.iter().map(|layer| layer.recipe.clone()).collect();
+    let recipes: Vec<Arc<Recipe>> = planned.iter().map(|layer| layer.recipe.clone()).collect();
     let (sealed, sent) = layers::seal(planned, request, to, listener).await?;
     let (layers, samples): (Vec<SealedLayer>, Vec<Option<Sample>>) = sealed.into_iter().map(|sealed| (sealed.layer, sealed.sample)).unzip();
 
@@ -251,8 +183,10 @@ pub async fn build(
         listener(Event::Warning(warning.clone()));
     }
     listener(Event::Note(format!("image {}", images.top().digest)));
-    let base = bases.bases.first().map(|base| (base.name.clone(), base.digest));
-    Ok(Built { images, source: bases.source, base, contract, sent, installed, recipes, samples, findings, warnings })
+    let base = bases.bases.first().map(|base| BaseOfImage { name: base.name.clone(), digest: base.digest });
+    let explanation = Explanation::of(&images, recipes.into_iter().zip(samples).collect(), installed.as_ref());
+    let report = Report { digest: images.top().digest, images: Report::images(&images), base, contract, installed, findings, warnings };
+    Ok(Built { image: BuiltImage { images, source: bases.source, sent }, report, explanation })
 }
 
 /// What is to be said of the model's fit, or why it is not built. `lock`: which packages are installed, once that is known.
@@ -262,7 +196,7 @@ fn fit(model: &Model, request: &Request, bases: &Bases, lock: Option<&Lock>) -> 
             let names = lock.packages.iter().map(|package| package.project.clone()).collect();
             Packages::Exactly { file: required.file.clone(), names }
         }
-        (Some(_), None) if request.installer.is_some() => Packages::Unknown,
+        (Some(_), None) if request.settings.installer.is_some() => Packages::Unknown,
         _ => Packages::Nothing,
     };
     let ground = Ground { runtime: bases.runtime.as_ref(), certain: true, packages };
@@ -283,8 +217,8 @@ fn contract_in_image(
 }
 
 fn statement(model: &Model, request: &Request, contract: Option<&ContractInImage>) -> Result<Statement, BuildError> {
-    let seconds = i64::try_from(request.epoch_s).map_err(|_| BuildError::Epoch(request.epoch_s))?;
-    let created = jiff::Timestamp::from_second(seconds).map_err(|_| BuildError::Epoch(request.epoch_s))?.to_string();
+    let seconds = i64::try_from(request.settings.epoch_s).map_err(|_| BuildError::Epoch(request.settings.epoch_s))?;
+    let created = jiff::Timestamp::from_second(seconds).map_err(|_| BuildError::Epoch(request.settings.epoch_s))?.to_string();
     let root = format!("/{}", request.layout.payload_root());
     let mut labels: BTreeMap<String, String> = BTreeMap::new();
     labels.insert("MODEL_NAME".to_owned(), model.name.to_string());
@@ -311,10 +245,10 @@ fn statement(model: &Model, request: &Request, contract: Option<&ContractInImage
 
 /// How the layers are compressed on these bases: as was asked; a mere setting that their family has no word for gives way to gzip.
 fn compression_on(bases: &Bases, request: &Request, warnings: &mut Vec<String>) -> Result<Choice, ImageError> {
-    let choice = request.compression;
+    let choice = request.compression.unwrap_or(request.settings.compression);
     let checked = bases.bases.iter().try_for_each(|base| image::check_compression(base, choice.of_small().compressor()));
     match checked {
-        Err(_) if !request.compression_is_asked => {
+        Err(_) if request.compression.is_none() => {
             warnings.push(format!(
                 "the layers are compressed with gzip, not with {choice} as the settings say: the base is an image of Docker's family"
             ));
@@ -324,21 +258,21 @@ fn compression_on(bases: &Bases, request: &Request, warnings: &mut Vec<String>) 
     }
 }
 
-/// Installs what the model requires on every platform of the base: the installation, and the layer of each base in their order.
+/// Installs what the model requires on every platform of the base: the installation, and the layers of each base in their order.
 async fn install(
     model: &Model,
     request: &Request,
     bases: &Bases,
     warnings: &mut Vec<String>,
     listener: &Listener,
-) -> Result<Option<(Installed, Vec<SealedLayer>)>, BuildError> {
-    let Some(required) = &model.required else { return Ok(None) };
-    let Some(installer) = &request.installer else {
+) -> Result<Option<(Installed, Vec<Vec<SealedLayer>>)>, BuildError> {
+    let Some(required) = model.required.as_ref().filter(|required| !required.is_empty()) else { return Ok(None) };
+    let Some(installer) = &request.settings.installer else {
         warnings.push(format!("the packages of `{}` are not installed, as was asked: the runtime must have them", required.file));
         return Ok(None);
     };
     let not_python = format!("the packages of `{}` are not installed: the image is not built on a Python runtime", required.file);
-    let (mut targets, mut of_bases): (Vec<Target>, Vec<usize>) = (Vec::new(), Vec::new());
+    let (mut targets, mut compilers, mut of_bases): (Vec<Target>, Vec<Option<Compiler>>, Vec<usize>) = Default::default();
     for base in &bases.bases {
         let name = base.name.clone().unwrap_or_else(|| base.digest.to_string());
         let Some((target, said)) = python_target::target_of(base, &name, bases.runtime.as_ref(), &required.file)? else {
@@ -348,6 +282,7 @@ async fn install(
         warnings.extend(said);
         of_bases.push(targets.iter().position(|known| *known == target).unwrap_or_else(|| {
             targets.push(target);
+            compilers.push(compiler(base, bases, installer));
             targets.len() - 1
         }));
     }
@@ -360,10 +295,11 @@ async fn install(
         required,
         earlier: request.earlier_lock.as_deref(),
         targets: &targets,
+        compilers: &compilers,
         installer,
         scratch: &request.scratch,
-        seals: request.cache.as_ref(),
-        epoch_s: request.epoch_s,
+        seals: request.settings.cache.as_ref(),
+        epoch_s: request.settings.epoch_s,
         listener,
     };
     let (installed, said) = installation.run().await.map_err(BuildError::Install)?;
@@ -374,11 +310,19 @@ async fn install(
     }))
 }
 
+/// What makes the bytecode for a base: its own Python, where the list says that this may be run here. A base that a stranger named the place of may not,
+/// whatever it is called.
+fn compiler(base: &Base, bases: &Bases, installer: &Installer) -> Option<Compiler> {
+    let interpreter = bases.runtime.as_ref()?.bytecode_interpreter.clone()?;
+    let is_trusted = bases.is_of_list || installer.trusts_models;
+    is_trusted.then(|| Compiler { interpreter, base: base.clone(), source: bases.source.clone() })
+}
+
 /// The model's layers on every base; `of_platforms` are the packages on each, which lie above the contract and below the files.
 fn put_together(
     bases: &Bases,
     layers: &[SealedLayer],
-    of_platforms: Option<&[SealedLayer]>,
+    of_platforms: Option<&[Vec<SealedLayer>]>,
     statement: &Statement,
 ) -> Result<(ImageSet, Vec<String>), BuildError> {
     let mut warnings = Vec::new();
@@ -393,7 +337,7 @@ fn put_together(
     let contracts = layers.iter().take_while(|layer| layer.purpose == Purpose::Contract).count();
     for (at, base) in bases.bases.iter().enumerate() {
         let mut layers = layers.to_vec();
-        layers.splice(contracts..contracts, of_platforms.map(|of_platforms| of_platforms[at].clone()));
+        layers.splice(contracts..contracts, of_platforms.map(|of_platforms| of_platforms[at].clone()).unwrap_or_default());
         let (image, said) = image::append(Some(base), &base.config.platform(), &layers, statement)?;
         images.push(image);
         warnings.extend(said);

@@ -6,31 +6,39 @@
 //!
 //! What must stay true: with a lock, the same wheels on every machine and every day; a wheel's bytes are those of its hash before any of them is used.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 
-use super::resolver::{Answer, Question, ResolveError, Resolvers};
-use super::wheel_fetch::{FetchError, Fetcher};
+use super::bytecode::{self, Compiler};
+use super::install_error::InstallError;
+use super::lock_mismatch::LockMismatch;
+use super::resolver::{Answer, Question, Resolvers};
+use super::resolver_error::ResolveError;
+use super::wheel_fetch::Fetcher;
+use crate::disk::bytecode_cache::BytecodeCache;
 use crate::disk::seal_cache::{Remembered, SealCache};
-use crate::disk::seal_packed::{self, PackedError};
-use crate::disk::wheel::{self, Wheel, WheelFileError};
+use crate::disk::seal_packed::{self};
+use crate::disk::wheel::{Laid, Wheel, WheelFileError};
 use crate::disk::wheel_cache::{WheelCache, WheelCacheError};
-use crate::fault::{Failure, Fault};
-use crate::model::requirements::{self, Required, RequirementsError};
-use crate::model::requirements_lock::{self, ChosenWheel, Lock, LockError, LockedPackage};
+use crate::disk::wheel_folder::{self};
+use crate::model::required::Required;
+use crate::model::requirements::{self};
+use crate::model::requirements_lock::{self, ChosenWheel, Lock, LockedPackage};
 use crate::model::wheel_target::Target;
 use crate::oci::digest::Digest;
 use crate::oci::image::{Compression, LayerSource, Purpose, SealedLayer};
 use crate::oci::packed::PackedLayer;
 use crate::oci::path::TreePath;
-use crate::oci::splice::{Splice, SpliceError, SplicedFile};
+use crate::oci::splice::SplicedFile;
 use crate::progress::{Event, Listener};
 
 /// Where the packages are in the image, without the leading `/`.
 pub const FOLDER: &str = "model/lib";
+/// Which SHA-256 a project's wheel may have.
+type Hashes = BTreeMap<String, BTreeSet<Digest>>;
 /// How many wheels are fetched at once.
 const FETCHES: usize = 4;
 
@@ -43,8 +51,10 @@ pub struct Installer {
     pub cache: WheelCache,
     /// Fetches what is not here.
     pub fetcher: Fetcher,
-    /// Whether addresses in a model's own lock are gone to: those of a stranger are not.
-    pub trusts_addresses: bool,
+    /// Whether models are the user's own. Else addresses in their locks are not gone to, and no base is run that they name the place of.
+    pub trusts_models: bool,
+    /// Where bytecode is kept; `None`: packages are not compiled.
+    pub bytecode: Option<BytecodeCache>,
 }
 
 /// Where a lock came from.
@@ -67,86 +77,10 @@ pub struct Installed {
     pub origin: LockOrigin,
     /// The digest of the requirements' bytes.
     pub made_from: Digest,
-    /// A layer for each target, in their order.
-    pub layers: Vec<SealedLayer>,
+    /// The layers for each target, in their order: that of the packages, and that of their bytecode where it is made.
+    pub layers: Vec<Vec<SealedLayer>>,
     /// What was installed for the first target, with versions.
     pub packages: Vec<String>,
-}
-
-/// Why requirements do not become a layer.
-#[derive(Debug, thiserror::Error)]
-pub enum InstallError {
-    /// A line that is not taken.
-    #[error(transparent)]
-    Requirements(#[from] RequirementsError),
-    /// The lock does not serve.
-    #[error(transparent)]
-    Lock(#[from] LockError),
-    /// The resolver has no answer.
-    #[error(transparent)]
-    Resolve(#[from] ResolveError),
-    /// A wheel cannot be fetched.
-    #[error(transparent)]
-    Fetch(#[from] FetchError),
-    /// A wheel cannot be kept or hashed.
-    #[error(transparent)]
-    Cache(#[from] WheelCacheError),
-    /// A wheel cannot be used.
-    #[error(transparent)]
-    Wheel(#[from] WheelFileError),
-    /// What is in a wheel is not what it says.
-    #[error(transparent)]
-    Packed(#[from] PackedError),
-    /// A wheel's directory points outside of it.
-    #[error("laying out the packages")]
-    Splice(#[from] SpliceError),
-    /// Nobody has the wheel of a lock.
-    #[error("the lock's `{project}` {version} is to be had nowhere: {tried}")]
-    Nowhere {
-        /// Which package.
-        project: String,
-        /// Its version.
-        version: String,
-        /// Where it was looked for.
-        tried: String,
-    },
-    /// Work in the background died.
-    #[error("installing the requirements stopped")]
-    Stopped(#[from] tokio::task::JoinError),
-}
-
-impl InstallError {
-    fn inner(&self) -> Option<&dyn Failure> {
-        Some(match self {
-            InstallError::Requirements(error) => error,
-            InstallError::Lock(error) => error,
-            InstallError::Resolve(error) => error,
-            InstallError::Fetch(error) => error,
-            InstallError::Cache(error) => error,
-            InstallError::Wheel(error) => error,
-            InstallError::Packed(error) => error,
-            InstallError::Splice(_) | InstallError::Nowhere { .. } | InstallError::Stopped(_) => return None,
-        })
-    }
-}
-
-impl Failure for InstallError {
-    fn fault(&self) -> Fault {
-        match self {
-            InstallError::Splice(_) => Fault::Invalid,
-            InstallError::Nowhere { .. } => Fault::Remote,
-            other => other.inner().map_or(Fault::Ours, Failure::fault),
-        }
-    }
-
-    fn remedy(&self) -> Option<String> {
-        match self {
-            InstallError::Nowhere { .. } => {
-                Some("put the wheel that the lock names into a folder and name that with `--wheels`, or remove the lock".to_owned())
-            }
-            other => other.inner().and_then(Failure::remedy),
-        }
-    }
 }
 
 /// One installation: what is asked, and what has to be known on the way.
@@ -157,6 +91,8 @@ pub struct Installation<'a> {
     pub earlier: Option<&'a [u8]>,
     /// For what; at least one.
     pub targets: &'a [Target],
+    /// What makes the bytecode for each of them.
+    pub compilers: &'a [Option<Compiler>],
     /// What this machine has for it.
     pub installer: &'a Installer,
     /// A folder for the resolver's files.
@@ -174,16 +110,21 @@ impl Installation<'_> {
     pub async fn run(&self) -> Result<(Option<Installed>, Vec<String>), InstallError> {
         let mut warnings = Vec::new();
         let Some((mut lock, origin, mut folders)) = self.lock(&mut warnings).await? else { return Ok((None, warnings)) };
+        if lock.packages.is_empty() {
+            // Markers are for other machines than these.
+            return Ok((None, warnings));
+        }
         let (mut layers, mut packages) = (Vec::new(), Vec::new());
-        for target in self.targets {
+        for (target, compiler) in self.targets.iter().zip(self.compilers) {
             let wheels = self.choose(&mut lock, target, &mut folders).await?;
             if packages.is_empty() {
                 packages = wheels.iter().map(|wheel| format!("{} {}", wheel.project, wheel.version)).collect();
             }
             let files = self.have(&wheels, target, &mut folders).await?;
-            let (layer, said) = self.seal(wheels, files).await?;
-            layers.push(layer);
-            warnings.extend(said);
+            let laid = self.lay_out(wheels, files).await?;
+            warnings.extend(laid.warnings.iter().cloned());
+            let archives = self.compile(&laid, compiler.as_ref(), &mut warnings).await?;
+            layers.push(self.seal(&laid, archives).await?);
         }
         let made_from = Digest::of(&self.required.bytes);
         Ok((Some(Installed { lock, origin, made_from, layers, packages }), warnings))
@@ -195,7 +136,7 @@ impl Installation<'_> {
         if let Some((file, bytes)) = &self.required.lock {
             let mut lock = requirements_lock::read(file, bytes)?;
             if !lock.is_stale(&made_from, self.targets) {
-                if !self.installer.trusts_addresses {
+                if !self.installer.trusts_models {
                     lock.packages.iter_mut().flat_map(|package| &mut package.wheels).for_each(|wheel| wheel.url = None);
                 }
                 self.note(format!("the packages are those of `{file}`"));
@@ -214,11 +155,11 @@ impl Installation<'_> {
                 return Ok(Some((lock, LockOrigin::Earlier, Vec::new())));
             }
         }
-        let text = requirements::to_text(&requirements);
+        let (text, hashes) = (requirements::to_text(&requirements), requirements::hashes(&requirements));
         let (mut of_targets, mut folders) = (Vec::new(), Vec::new());
         for target in self.targets {
             self.note(format!("choosing packages for {target}"));
-            let answer = self.ask(&text, target, true).await?;
+            let answer = self.ask(&text, &hashes, target, true).await?;
             warnings.extend(answer.warnings);
             folders.extend(answer.folders);
             of_targets.push((target.clone(), answer.lock));
@@ -226,8 +167,8 @@ impl Installation<'_> {
         Ok(Some((Lock::join(made_from, &of_targets), LockOrigin::Resolved, folders)))
     }
 
-    async fn ask(&self, requirements: &str, target: &Target, dependencies: bool) -> Result<Answer, ResolveError> {
-        self.installer.resolvers.resolve(&Question { requirements, target, dependencies, scratch: self.scratch }).await
+    async fn ask(&self, requirements: &str, hashes: &Hashes, target: &Target, dependencies: bool) -> Result<Answer, ResolveError> {
+        self.installer.resolvers.resolve(&Question { requirements, hashes, target, dependencies, scratch: self.scratch }).await
     }
 
     /// The wheel of each package. Where the lock has no names for hashes, the cache may know them, or the resolver.
@@ -246,12 +187,16 @@ impl Installation<'_> {
             .collect();
         if !unknown.is_empty() {
             let pins = pinned(unknown.iter().map(|(project, version)| (project, version)));
-            let answer = self.ask(&pins, target, false).await?;
+            let answer = self.ask(&pins, &Hashes::new(), target, false).await?;
             folders.extend(answer.folders);
             for found in &answer.lock.packages {
                 let of_lock =
                     lock.packages.iter_mut().filter(|package| package.project == found.project && package.version == found.version);
                 of_lock.for_each(|package| learn(package, found));
+            }
+            let mut wanted = lock.of_target(target)?.into_iter().filter(|package| package.choose(target).is_err());
+            if let Some(mismatch) = wanted.find_map(|package| LockMismatch::of(package, &answer.lock.packages)) {
+                return Err(mismatch.into());
             }
         }
         Ok(lock.of_target(target)?.into_iter().map(|package| package.choose(target)).collect::<Result<_, _>>()?)
@@ -325,12 +270,15 @@ impl Installation<'_> {
         let without: Vec<&&ChosenWheel> = missing.iter().filter(|wheel| wheel.url.is_none()).collect();
         let Some(first) = without.first() else { return Ok(addresses) };
         let pins = pinned(without.iter().map(|wheel| (&wheel.project, &wheel.version)));
-        let answer = match self.ask(&pins, target, false).await {
+        let answer = match self.ask(&pins, &Hashes::new(), target, false).await {
             // Without a resolver, or where it knows no such version, the lock names what cannot be had.
-            Err(ResolveError::NoResolver | ResolveError::NoWheel { .. } | ResolveError::Unmet { .. }) => return Err(self.nowhere(first)),
+            Err(error) if error.is_a_lack() || matches!(error, ResolveError::NoResolver) => return Err(self.nowhere(first)),
             answered => answered?,
         };
         folders.extend(answer.folders);
+        if let Some(mismatch) = without.iter().find_map(|wheel| LockMismatch::of(&wheel.as_locked(), &answer.lock.packages)) {
+            return Err(mismatch.into());
+        }
         for wheel in answer.lock.packages.into_iter().flat_map(|package| package.wheels) {
             addresses.extend(wheel.url.map(|url| (wheel.digest, url)));
         }
@@ -338,25 +286,56 @@ impl Installation<'_> {
     }
 
     fn nowhere(&self, wheel: &ChosenWheel) -> InstallError {
-        let name = &wheel.name.file_name;
-        let tried = match self.installer.cache.given_digest(name, self.listener) {
-            Some((folder, found)) => format!("`{name}` in `{}` is {found} and not {}", folder.display(), wheel.digest),
-            None => format!("`{name}` with {} is in no folder of wheels, and no index has it", wheel.digest),
-        };
-        InstallError::Nowhere { project: wheel.project.clone(), version: wheel.version.clone(), tried }
+        let ChosenWheel { project, version, name, digest, .. } = wheel;
+        if let Some((folder, found)) = self.installer.cache.given_digest(&name.file_name, self.listener) {
+            return LockMismatch::in_folder(project, version, digest, &folder, &name.file_name, &found).into();
+        }
+        if let Some(damage) = wheel_folder::find_damage(&self.installer.cache.given, &|found| found == name) {
+            return damage.into();
+        }
+        let tried = format!("`{}` with {digest} is in no folder of wheels, and no index has it", name.file_name);
+        InstallError::Nowhere { project: project.clone(), version: version.clone(), tried }
     }
 
-    async fn seal(&self, wheels: Vec<ChosenWheel>, files: Vec<SplicedFile>) -> Result<(SealedLayer, Vec<String>), InstallError> {
-        let (epoch_s, seals, listener) = (self.epoch_s, self.seals.cloned(), self.listener.clone());
+    async fn lay_out(&self, wheels: Vec<ChosenWheel>, files: Vec<SplicedFile>) -> Result<Arc<Laid>, InstallError> {
+        let laying = move || -> Result<Laid, WheelFileError> {
+            Laid::out(wheels.into_iter().zip(files).map(|(wheel, file)| Wheel::open(wheel.name, file)).collect::<Result<_, _>>()?)
+        };
+        Ok(Arc::new(tokio::task::spawn_blocking(laying).await??))
+    }
+
+    /// The bytecode of each wheel, where it is to be made and can be.
+    async fn compile(
+        &self,
+        laid: &Arc<Laid>,
+        compiler: Option<&Compiler>,
+        warnings: &mut Vec<String>,
+    ) -> Result<Option<Vec<SplicedFile>>, InstallError> {
+        let (Some(compiler), Some(cache)) = (compiler, &self.installer.bytecode) else { return Ok(None) };
+        let archives = compiler.archives(laid, FOLDER, cache, self.listener).await?;
+        if archives.is_none() {
+            let interpreter = &compiler.interpreter;
+            warnings.push(format!(
+                "the packages are not compiled: the base has no whole Python at `{interpreter}`, so a container compiles what it imports at each start"
+            ));
+        }
+        Ok(archives)
+    }
+
+    /// The layer of the packages, and that of their bytecode.
+    async fn seal(&self, laid: &Arc<Laid>, archives: Option<Vec<SplicedFile>>) -> Result<Vec<SealedLayer>, InstallError> {
+        let (epoch_s, seals, listener, laid) = (self.epoch_s, self.seals.cloned(), self.listener.clone(), laid.clone());
         let sealing = move || -> Result<_, InstallError> {
-            let opened = wheels.into_iter().zip(files).map(|(wheel, file)| Wheel::open(wheel.name, file)).collect::<Result<Vec<_>, _>>()?;
             let root = TreePath::new(FOLDER).expect("a constant path");
-            let (layer, warnings) = wheel::layer(opened, &root, epoch_s)?;
-            let splice = Arc::new(layer.splice()?);
-            let sealed = seal_or_remember(&layer, splice, seals.as_ref(), &listener)?;
-            let (count, bytes) = layer.counted();
-            listener(Event::Note(format!("packages: {count} files, {bytes} bytes, in {} bytes of wheels", sealed.size_bytes)));
-            Ok((sealed, warnings))
+            let packages = laid.layer(&root, epoch_s).map_err(WheelFileError::Paths)?;
+            let mut sealed = vec![seal_or_remember(&packages, Purpose::Requirements, seals.as_ref(), &listener)?];
+            let (count, bytes) = packages.counted();
+            listener(Event::Note(format!("packages: {count} files, {bytes} bytes, in {} bytes of wheels", sealed[0].size_bytes)));
+            if let Some(archives) = archives {
+                let bytecode = bytecode::layer(&laid, archives, &root, epoch_s)?;
+                sealed.push(seal_or_remember(&bytecode, Purpose::Bytecode, seals.as_ref(), &listener)?);
+            }
+            Ok(sealed)
         };
         tokio::task::spawn_blocking(sealing).await?
     }
@@ -382,18 +361,18 @@ fn learn(package: &mut LockedPackage, found: &LockedPackage) {
 
 fn seal_or_remember(
     layer: &PackedLayer,
-    splice: Arc<Splice>,
+    purpose: Purpose,
     seals: Option<&SealCache>,
     listener: &Listener,
-) -> Result<SealedLayer, PackedError> {
-    let (_, bytes) = layer.counted();
+) -> Result<SealedLayer, InstallError> {
+    let (splice, (_, bytes)) = (Arc::new(layer.splice()?), layer.counted());
     listener(Event::Expect { bytes });
     if let Some(Remembered { digest, size_bytes, diff_id, .. }) = seals.and_then(|seals| seals.find_splice(&splice)) {
         listener(Event::Advance { bytes });
-        let (compression, purpose, source) = (Compression::Gzip, Purpose::Requirements, LayerSource::Splice(splice));
+        let (compression, source) = (Compression::Gzip, LayerSource::Splice(splice));
         return Ok(SealedLayer { digest, size_bytes, diff_id, compression, purpose, source });
     }
-    let sealed = seal_packed::seal(layer, splice.clone(), Purpose::Requirements, &|bytes| listener(Event::Advance { bytes }))?;
+    let sealed = seal_packed::seal(layer, splice.clone(), purpose, &|bytes| listener(Event::Advance { bytes }))?;
     if let Some(seals) = seals {
         seals.remember_splice(&splice, &sealed);
     }

@@ -2,40 +2,57 @@
 //!
 //! Both are asked for another machine than this one (the runtime's Python, C library and processor), for wheels only, and for nothing but an answer: nothing is
 //! installed, no source is built, no user's code runs. Both have their user's own settings. uv is the first choice: it judges markers for the target, where
-//! pip judges them by the Python that it runs on.
+//! pip judges them by the Python that it runs on. Why there is no answer is `resolver_error.rs`.
 //!
 //! What must stay true: what goes to a resolver has been through `model/requirements.rs`, so that no line of it names a file or an address; what comes back
-//! is a lock with a hash for every wheel.
+//! is a lock with a hash for every wheel, and where the requirements have hashes it is one of these.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::time::Duration;
 
-use serde::Deserialize;
 use tokio::process::Command;
 use url::Url;
 
 use super::index_settings::IndexSettings;
+use super::index_trouble::PipLog;
+use super::pip_report::PipReport;
+use super::resolver_error::{Called, ResolveError};
+use super::resolver_process;
 use super::resolver_words::{self, Said};
-use crate::fault::{Failure, Fault};
-use crate::model::python_package::normalised;
-use crate::model::requirements_lock::{self, Lock, LockError, LockedPackage, LockedWheel, NO_WHEEL_REMEDY};
+use crate::disk::wheel_folder;
+use crate::model::requirements_lock::{self, Lock};
 use crate::model::wheel_target::{Libc, Target};
+use crate::oci::digest::Digest;
 
-/// A resolver that has said nothing for so long is waiting for somebody.
+/// A resolver that has not ended in so long is waiting for somebody.
 const PATIENCE: Duration = Duration::from_mins(15);
 /// The versions of glibc that uv has words for; another is taken for the next lower one.
 const UV_GLIBCS: [u32; 12] = [17, 28, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40];
+/// What every `pylock.toml` has (PEP 751).
+const LOCK_VERSION: &[u8] = b"lock-version";
+/// How much of pip's log is read.
+const LOG_LINES_MAX: usize = 1_000_000;
+
+/// A resolver: the words that run it, and where they came from.
+#[derive(Clone, Debug)]
+pub struct Program {
+    /// A program, or a Python and `-m pip`; not empty.
+    pub words: Vec<OsString>,
+    /// The variable that names it; `None`: it was found in `PATH`.
+    pub variable: Option<&'static str>,
+}
 
 /// The resolvers of this machine.
 #[derive(Clone, Debug, Default)]
 pub struct Resolvers {
-    /// The program uv.
-    pub uv: Option<PathBuf>,
-    /// The words that run pip: a program, or a Python and `-m pip`.
-    pub pip: Option<Vec<OsString>>,
+    /// uv.
+    pub uv: Option<Program>,
+    /// pip.
+    pub pip: Option<Program>,
     /// Where packages come from.
     pub index: IndexSettings,
     /// Folders of wheels.
@@ -46,101 +63,14 @@ pub struct Resolvers {
 pub struct Question<'a> {
     /// Requirements, a line each.
     pub requirements: &'a str,
+    /// The SHA-256 that a project's wheel may have. Where any has one, every project needs one; empty: all are taken as they come.
+    pub hashes: &'a BTreeMap<String, BTreeSet<Digest>>,
     /// For what.
     pub target: &'a Target,
     /// Whether what they require in their turn is wanted as well.
     pub dependencies: bool,
     /// A folder for what the resolver has to find in files.
     pub scratch: &'a Path,
-}
-
-/// Why there is no answer.
-#[derive(Debug, thiserror::Error)]
-pub enum ResolveError {
-    /// Neither uv nor pip.
-    #[error("neither uv nor pip was found to resolve the model's requirements")]
-    NoResolver,
-    /// A file for the resolver, or its answer.
-    #[error("running `{program}`")]
-    Run {
-        /// Which.
-        program: String,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
-    /// It did not end.
-    #[error("`{0}` has not ended in a quarter of an hour")]
-    Patience(String),
-    /// A package has no wheel.
-    #[error("`{package}` has no wheel for {target}: {said}")]
-    NoWheel {
-        /// Which, with what was required of it.
-        package: String,
-        /// For what.
-        target: String,
-        /// What the resolver said.
-        said: String,
-    },
-    /// The requirements cannot be met.
-    #[error("the requirements cannot be met for {target}: {said}")]
-    Unmet {
-        /// For what.
-        target: String,
-        /// What the resolver said.
-        said: String,
-    },
-    /// The index cannot be reached, or anything else.
-    #[error("`{program}` failed: {said}")]
-    Failed {
-        /// Which.
-        program: String,
-        /// What it said.
-        said: String,
-    },
-    /// It answered in a way that is not known.
-    #[error("the answer of `{program}` is not understood")]
-    Answer {
-        /// Which.
-        program: String,
-        /// Why.
-        #[source]
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-    /// Its answer is no lock.
-    #[error(transparent)]
-    Lock(#[from] LockError),
-}
-
-impl Failure for ResolveError {
-    fn fault(&self) -> Fault {
-        match self {
-            ResolveError::NoResolver => Fault::Usage,
-            ResolveError::Run { .. } | ResolveError::Answer { .. } => Fault::Ours,
-            ResolveError::Patience(_) | ResolveError::Failed { .. } => Fault::Remote,
-            ResolveError::NoWheel { .. } | ResolveError::Unmet { .. } => Fault::Invalid,
-            ResolveError::Lock(error) => error.fault(),
-        }
-    }
-
-    fn remedy(&self) -> Option<String> {
-        Some(match self {
-            ResolveError::NoResolver => {
-                "install uv or pip (or name one in HS_UV or HS_PIP), put a `requirements.lock` into the model's folder, or build with `--no-requirements`"
-                    .to_owned()
-            }
-            ResolveError::NoWheel { .. } => NO_WHEEL_REMEDY.to_owned(),
-            ResolveError::Unmet { .. } => "change the versions in requirements.txt so that they can be installed together".to_owned(),
-            ResolveError::Failed { said, .. } if said.contains("unexpected argument") || said.contains("no such option") => {
-                "update it, or switch it off (HS_UV=off, HS_PIP=off) so that the other one is asked".to_owned()
-            }
-            ResolveError::Failed { .. } | ResolveError::Patience(_) => {
-                "look at where packages come from (pip.conf, uv.toml, PIP_INDEX_URL, UV_DEFAULT_INDEX), or name a folder of wheels with `--wheels`".to_owned()
-            }
-            ResolveError::Lock(error) => return error.remedy(),
-            ResolveError::Run { .. } | ResolveError::Answer { .. } => return None,
-        })
-    }
 }
 
 /// An answer.
@@ -157,18 +87,31 @@ pub struct Answer {
 impl Resolvers {
     /// Asks. A folder of wheels that has everything is enough; else the user's indexes are asked as well.
     pub async fn resolve(&self, question: &Question<'_>) -> Result<Answer, ResolveError> {
+        let answer = self.resolve_anyhow(question).await.map_err(|error| self.damaged(error))?;
+        Ok(Answer { lock: with_hashes(answer.lock, question.hashes)?, ..answer })
+    }
+
+    async fn resolve_anyhow(&self, question: &Question<'_>) -> Result<Answer, ResolveError> {
         if self.wheels.is_empty() {
             return self.ask(question, false).await;
         }
         let of_folders = match self.ask(question, true).await {
-            Err(error @ (ResolveError::NoWheel { .. } | ResolveError::Unmet { .. })) => error,
+            Err(error) if error.is_a_lack() => error,
             answered => return answered,
         };
-        // Where the index cannot be reached the folder is all that there is, and what it lacks is the news.
+        // Where the index cannot be used, what the folders lack is half of the news.
         match self.ask(question, false).await {
-            Err(ResolveError::Failed { .. } | ResolveError::Patience(_)) => Err(of_folders),
+            Err(index @ (ResolveError::Index { .. } | ResolveError::Failed { .. } | ResolveError::Patience(_))) => {
+                Err(ResolveError::Neither { of_folders: Box::new(of_folders), index: Box::new(index) })
+            }
             answered => answered,
         }
+    }
+
+    /// The wheel that a resolver stumbled over, where one of the user's folders has it.
+    fn damaged(&self, error: ResolveError) -> ResolveError {
+        let damage = wheel_folder::find_damage(&self.wheels, &|wheel| error.is_about(wheel));
+        damage.map_or(error, ResolveError::Folder)
     }
 
     async fn ask(&self, question: &Question<'_>, only_folders: bool) -> Result<Answer, ResolveError> {
@@ -179,31 +122,33 @@ impl Resolvers {
         }
     }
 
-    async fn ask_uv(&self, uv: &Path, platform: &str, question: &Question<'_>, only_folders: bool) -> Result<Answer, ResolveError> {
-        let mut command = Command::new(uv);
-        command.args(["pip", "compile", "--quiet", "--no-progress", "--no-header", "--format", "pylock.toml", "--generate-hashes"]);
+    async fn ask_uv(&self, uv: &Program, platform: &str, question: &Question<'_>, only_folders: bool) -> Result<Answer, ResolveError> {
+        let mut command = uv.command()?;
+        command.args(["pip", "compile", "--no-progress", "--no-header", "--format", "pylock.toml", "--generate-hashes"]);
         command.args(["--only-binary", ":all:", "--python-version", &question.target.python.to_string(), "--python-platform", platform]);
-        // uv looks for settings and for an environment, whose Python it runs, in the folder that it is in and in all above, and a folder for temporary files
-        // lies below one that anybody may write to: our own settings, which are none, end the one search, and the system's Python is the other's end.
         command.arg("--system");
-        let settings = question.scratch.join("uv.toml");
-        tokio::fs::write(&settings, "").await.map_err(|source| ResolveError::Run { program: "uv".to_owned(), source })?;
         if !question.dependencies {
             command.arg("--no-deps");
         }
         self.add_places(&mut command, only_folders);
+        command.envs(self.index.paths.iter().cloned());
         // An option that is given twice is an error to uv.
         let of_pip = self.index.options_for_uv().into_iter().filter(|option| !only_folders || option != "--no-index");
         command.args(of_pip).envs(self.index.variables_for_uv());
-        let answer = run(command, "uv", question).await?;
-        Ok(Answer { lock: requirements_lock::read("uv's answer", &answer)?, folders: folders_in(&answer), warnings: Vec::new() })
+        let Ran { answer, printed, .. } = run(command, &uv.called("uv"), question).await?;
+        let failed = |source| ResolveError::Answer { called: uv.called("uv"), source };
+        // A lock of nothing has a version all the same; what says nothing at all is no uv.
+        if !answer.windows(LOCK_VERSION.len()).any(|found| found == LOCK_VERSION) {
+            return Err(failed("it is no `pylock.toml`".into()));
+        }
+        let lock = requirements_lock::read("uv's answer", &answer).map_err(|source| failed(source.into()))?;
+        Ok(Answer { lock, folders: folders_in(&answer), warnings: resolver_words::extras(&printed) })
     }
 
-    async fn ask_pip(&self, pip: &[OsString], question: &Question<'_>, only_folders: bool) -> Result<Answer, ResolveError> {
+    async fn ask_pip(&self, pip: &Program, question: &Question<'_>, only_folders: bool) -> Result<Answer, ResolveError> {
         let target = question.target;
-        let mut words = pip.iter();
-        let mut command = Command::new(words.next().ok_or(ResolveError::NoResolver)?);
-        command.args(words).args([
+        let mut command = pip.command()?;
+        command.args([
             "install",
             "--dry-run",
             "--quiet",
@@ -211,8 +156,10 @@ impl Resolvers {
             "--disable-pip-version-check",
             "--no-input",
             "--report",
-            "-",
+            PIP_REPORT,
         ]);
+        // What happens on the way it tells its log alone; and where there is one it draws how far a download is, however quiet it shall be.
+        command.args(["--log", PIP_LOG, "--progress-bar", "off"]);
         command.args(["--only-binary=:all:", "--implementation", "cp", "--python-version", &target.python.to_string()]);
         for abi in [target.abi().as_str(), "abi3", "none"] {
             command.args(["--abi", abi]);
@@ -228,16 +175,25 @@ impl Resolvers {
             .env_remove("PIP_PREFIX")
             .env_remove("PIP_ROOT");
         // pip wants a folder for a machine that is not its own; nothing is put there.
-        command.arg("--target").arg(question.scratch.join("never-made"));
+        command.args(["--target", "never-made"]);
         if !question.dependencies {
             command.arg("--no-deps");
         }
         self.add_places(&mut command, only_folders);
+        command.envs(self.index.paths.iter().cloned());
         command.arg("-r");
-        let answer = run(command, "pip", question).await?;
-        let report: PipReport =
-            serde_json::from_slice(&answer).map_err(|source| ResolveError::Answer { program: "pip".to_owned(), source: source.into() })?;
-        let (lock, warnings) = report.into_lock(target)?;
+        let Ran { report, log, .. } = run(command, &pip.called("pip"), question).await?;
+        let failed = |source| ResolveError::Answer { called: pip.called("pip"), source };
+        let answer = report.map_err(|source| failed(source.into()))?;
+        let report: PipReport = serde_json::from_slice(&answer).map_err(|source| failed(source.into()))?;
+        let (lock, mut warnings) = report.into_lock(target).map_err(|source| failed(source.into()))?;
+        warnings.extend(log.troubles().iter().map(|trouble| {
+            format!(
+                "pip passed over the package index {}: {}; the packages are from elsewhere, and may be others",
+                trouble.host, trouble.cause
+            )
+        }));
+        warnings.extend(log.extras().iter().cloned());
         Ok(Answer { lock, folders: folders_in(&answer), warnings })
     }
 
@@ -251,23 +207,101 @@ impl Resolvers {
     }
 }
 
+impl Program {
+    fn command(&self) -> Result<Command, ResolveError> {
+        let (program, words) = self.words.split_first().ok_or(ResolveError::NoResolver)?;
+        let mut command = Command::new(program);
+        command.args(words);
+        Ok(command)
+    }
+
+    /// What it is called in messages.
+    fn called(&self, name: &'static str) -> Called {
+        let words: Vec<_> = self.words.iter().map(|word| word.to_string_lossy()).collect();
+        Called { name, words: words.join(" "), variable: self.variable }
+    }
+}
+
+/// The wheels that may be, where the requirements have hashes: of every package that was chosen one must.
+fn with_hashes(mut lock: Lock, hashes: &BTreeMap<String, BTreeSet<Digest>>) -> Result<Lock, ResolveError> {
+    if hashes.is_empty() {
+        return Ok(lock);
+    }
+    for package in &mut lock.packages {
+        let name = || format!("{}=={}", package.project, package.version);
+        let Some(wanted) = hashes.get(&package.project) else {
+            return Err(ResolveError::Hash(format!("`{}` is required by another package and has no hash, and others have", name())));
+        };
+        let found: Vec<Digest> = package.wheels.iter().map(|wheel| wheel.digest).collect();
+        let name = name();
+        package.wheels.retain(|wheel| wanted.contains(&wheel.digest));
+        if package.wheels.is_empty() {
+            let wanted: Vec<String> = wanted.iter().take(3).map(Digest::to_string).collect();
+            let found: Vec<String> = found.iter().take(3).map(Digest::to_string).collect();
+            let said = format!("`{name}` must be {}, and what there is is {}", wanted.join(" or "), found.join(" or "));
+            return Err(ResolveError::Hash(said));
+        }
+    }
+    Ok(lock)
+}
+
+/// pip's log and its answer, in the folder that it runs in.
+const PIP_LOG: &str = "pip.log";
+const PIP_REPORT: &str = "report.json";
+
+/// What a resolver that had an answer has left.
+struct Ran {
+    answer: Vec<u8>,
+    /// What pip wrote as a file; uv writes none.
+    report: io::Result<Vec<u8>>,
+    printed: String,
+    log: PipLog,
+}
+
 /// Runs a resolver whose last argument is the file of requirements.
-async fn run(mut command: Command, program: &str, question: &Question<'_>) -> Result<Vec<u8>, ResolveError> {
-    let failed = |source| ResolveError::Run { program: program.to_owned(), source };
-    let file = question.scratch.join("requirements.in");
+async fn run(mut command: Command, called: &Called, question: &Question<'_>) -> Result<Ran, ResolveError> {
+    let failed = |source| ResolveError::Run { program: called.name, source };
+    let folder = resolver_process::folder(question.scratch).map_err(failed)?;
+    let file = folder.path().join("requirements.in");
     tokio::fs::write(&file, question.requirements).await.map_err(failed)?;
-    command.arg(&file).current_dir(question.scratch).stdin(Stdio::null()).kill_on_drop(true);
-    let ended = tokio::time::timeout(PATIENCE, command.output()).await;
-    let output = ended.map_err(|_| ResolveError::Patience(program.to_owned()))?.map_err(failed)?;
-    if output.status.success() {
-        return Ok(output.stdout);
+    // uv looks for settings and for an environment, whose Python it runs, in the folder that it is in and in all above, and a folder for temporary files
+    // lies below one that anybody may write to: our own settings, which are none, end the one search, and the system's Python (`--system`) is the other's end.
+    tokio::fs::write(folder.path().join("uv.toml"), "").await.map_err(failed)?;
+    command.arg("requirements.in");
+    let ended = tokio::time::timeout(PATIENCE, resolver_process::run(command, folder.path())).await;
+    let ended = ended.map_err(|_| ResolveError::Patience(called.name))?.map_err(|source| ResolveError::of_start(called, source))?;
+    let log = read_log(&folder.path().join(PIP_LOG));
+    let printed = String::from_utf8_lossy(&ended.stderr);
+    // Where it ran is of no use to anybody, and no business of a service's client.
+    let printed = printed.replace(&format!("{}/", folder.path().display()), "");
+    if ended.status.success() {
+        let report = read_report(&folder.path().join(PIP_REPORT));
+        return Ok(Ran { answer: ended.stdout, report, printed, log });
     }
     let target = question.target.to_string();
-    Err(match resolver_words::read(&String::from_utf8_lossy(&output.stderr)) {
+    Err(match resolver_words::read(&printed, &log) {
         Said::NoWheel { package, said } => ResolveError::NoWheel { package, target, said },
+        Said::NoPackage { package, said } => ResolveError::NoPackage { package, said },
         Said::Unmet(said) => ResolveError::Unmet { target, said },
-        Said::Other(said) => ResolveError::Failed { program: program.to_owned(), said },
+        Said::Index(trouble) => ResolveError::Index(trouble),
+        Said::Hash(said) => ResolveError::Hash(said),
+        Said::Other(said) if said.is_empty() => ResolveError::Silent { called: called.clone(), status: ended.status },
+        Said::Other(said) => ResolveError::Failed { program: called.name, said },
     })
+}
+
+fn read_report(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(resolver_process::SAID_BYTES_MAX).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// What pip's log says of indexes; uv has none.
+fn read_log(path: &Path) -> PipLog {
+    let mut log = PipLog::default();
+    let Ok(file) = File::open(path) else { return log };
+    BufReader::new(file).split(b'\n').take(LOG_LINES_MAX).map_while(Result::ok).for_each(|line| log.line(&String::from_utf8_lossy(&line)));
+    log
 }
 
 /// The folders of the local files that an answer names, in quotes.
@@ -294,77 +328,6 @@ fn uv_platform(target: &Target) -> Option<String> {
     }
 }
 
-/// pip's installation report (its documentation, "Installation Report"), as far as it is needed.
-#[derive(Deserialize)]
-struct PipReport {
-    install: Vec<PipItem>,
-    environment: PipEnvironment,
-}
-
-#[derive(Deserialize)]
-struct PipItem {
-    download_info: PipDownload,
-    metadata: PipMetadata,
-}
-
-#[derive(Deserialize)]
-struct PipDownload {
-    url: String,
-    archive_info: PipArchive,
-}
-
-#[derive(Deserialize)]
-struct PipArchive {
-    hash: Option<String>,
-    hashes: Option<std::collections::BTreeMap<String, String>>,
-}
-
-#[derive(Deserialize)]
-struct PipMetadata {
-    name: String,
-    version: String,
-}
-
-#[derive(Deserialize)]
-struct PipEnvironment {
-    python_version: String,
-    platform_machine: String,
-    sys_platform: String,
-}
-
-impl PipReport {
-    fn into_lock(self, target: &Target) -> Result<(Lock, Vec<String>), ResolveError> {
-        let mut warnings = Vec::new();
-        let own =
-            (self.environment.python_version.as_str(), self.environment.platform_machine.as_str(), self.environment.sys_platform.as_str());
-        if own != (target.python.to_string().as_str(), target.machine.as_str(), "linux") {
-            warnings.push(format!(
-                "pip runs on Python {} ({}, {}) and judges markers such as `python_version < \"3.12\"` by that and not by {target}: install uv, or name a pip of Python {} in HS_PIP",
-                own.0, own.1, own.2, target.python
-            ));
-        }
-        let package = |item: PipItem| {
-            let PipArchive { hash, hashes } = item.download_info.archive_info;
-            let hex = hashes.and_then(|mut hashes| hashes.remove("sha256")).or_else(|| Some(hash?.strip_prefix("sha256=")?.to_owned()));
-            let digest = hex.and_then(|hex| format!("sha256:{hex}").parse().ok());
-            let digest = digest.ok_or_else(|| ResolveError::Answer {
-                program: "pip".to_owned(),
-                source: format!("`{}` has no SHA-256", item.metadata.name).into(),
-            })?;
-            let wheel = LockedWheel::at(digest, &item.download_info.url);
-            Ok(LockedPackage {
-                project: normalised(&item.metadata.name),
-                version: item.metadata.version,
-                marker: None,
-                wheels: vec![wheel],
-            })
-        };
-        let mut packages: Vec<LockedPackage> = self.install.into_iter().map(package).collect::<Result<_, ResolveError>>()?;
-        packages.sort_by(|a, b| a.project.cmp(&b.project));
-        Ok((Lock { packages, ..Lock::default() }, warnings))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -382,19 +345,5 @@ mod tests {
         assert_eq!(uv_platform(&target("musl 1.2", "amd64")).as_deref(), Some("x86_64-unknown-linux-musl"));
         assert_eq!(uv_platform(&target("glibc 2.12", "amd64")), None);
         assert_eq!(uv_platform(&target("glibc 2.36", "s390x")), None);
-    }
-
-    #[test]
-    fn the_report_of_pip_becomes_a_lock_and_another_python_is_said() {
-        let report = serde_json::json!({
-            "install": [{"download_info": {"url": "https://u:secret@host/six-1.17.0-py2.py3-none-any.whl", "archive_info": {"hash": format!("sha256={}", "a".repeat(64))}},
-                "metadata": {"name": "Six", "version": "1.17.0"}}],
-            "environment": {"python_version": "3.12", "platform_machine": "x86_64", "sys_platform": "linux"},
-        });
-        let report: PipReport = serde_json::from_value(report).unwrap();
-        let (lock, warnings) = report.into_lock(&target("glibc 2.36", "amd64")).unwrap();
-        assert_eq!(lock.packages[0].project, "six");
-        assert_eq!(lock.packages[0].wheels[0].url.as_deref(), Some("https://host/six-1.17.0-py2.py3-none-any.whl"));
-        assert!(warnings[0].contains("Python 3.12"), "{warnings:?}");
     }
 }

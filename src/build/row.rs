@@ -20,14 +20,15 @@ use crate::fault::{Failure, Fault};
 use crate::model::fit::Policy;
 use crate::model::intake::{FoundContract, Model};
 use crate::model::name::{ModelName, NameError};
-use crate::model::requirements::{REQUIREMENTS_BYTES_MAX, Required};
+use crate::model::required::Required;
+use crate::model::requirements::REQUIREMENTS_BYTES_MAX;
 use crate::model::tree::Tree;
 use crate::oci::digest::Digest;
 use crate::oci::layer::Content;
 
-/// What stands in `request`.
+/// What stands in the row's `request`: of what was asked for, that which the model does not say.
 #[derive(Serialize, Deserialize)]
-struct Request {
+struct KeptRequest {
     #[serde(default)]
     description: Option<String>,
     #[serde(default)]
@@ -114,7 +115,7 @@ pub fn new_version(
     mut log: Vec<NewLine>,
 ) -> Result<NewVersion, RowError> {
     let lock = model.required.as_ref().and_then(|required| required.lock.as_ref());
-    let request = Request {
+    let request = KeptRequest {
         description: model.description.clone(),
         contract_source: model.contract.as_ref().map(|found| found.source.clone()),
         requirements: model.required.as_ref().map(|required| required.file.clone()),
@@ -146,14 +147,14 @@ pub fn contract_of(version: &Version) -> Result<Option<Contract>, RowError> {
 /// Which findings of the model's fit the upload was let through with: what is only found when the packages are known is judged by the same. A word that this
 /// release does not know accepts nothing.
 pub fn policy(claim: &Claim) -> Policy {
-    let Ok(request) = serde_json::from_value::<Request>(claim.request.clone()) else { return Policy::default() };
+    let Ok(request) = serde_json::from_value::<KeptRequest>(claim.request.clone()) else { return Policy::default() };
     Policy { strict: request.strict, allow: request.allow.iter().filter_map(|word| word.parse().ok()).collect() }
 }
 
 /// The model of a claimed build, its files in the store.
 pub fn model(claim: &Claim, store: &Store) -> Result<Model, RowError> {
     let build = claim.build.0;
-    let request: Request = serde_json::from_value(claim.request.clone()).map_err(|source| RowError::Request { build, source })?;
+    let request: KeptRequest = serde_json::from_value(claim.request.clone()).map_err(|source| RowError::Request { build, source })?;
     let contract = match &claim.contract {
         None => None,
         Some(kept) => {

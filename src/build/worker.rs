@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::catalog::catalog::{Catalog, CatalogError};
 use crate::catalog::record::{BuildError, Claim, NewLine, Outcome};
-use crate::fault::{Failure, one_line};
+use crate::fault::{Failure, Fault, one_line};
 use crate::oci::digest::Digest;
 
 /// Lines that wait to be written; a build that is faster than the database loses lines rather than memory.
@@ -55,6 +55,8 @@ pub struct BuildOutcome {
 pub struct BuildFailure {
     /// The stage that failed.
     pub stage: String,
+    /// Whose failure it is.
+    pub fault: Fault,
     /// What happened, with its causes.
     pub text: String,
     /// What the user can do.
@@ -64,7 +66,7 @@ pub struct BuildFailure {
 impl BuildFailure {
     /// The failure of a stage.
     pub fn new(stage: &str, error: &dyn Failure) -> BuildFailure {
-        BuildFailure { stage: stage.to_owned(), text: one_line(&error), remedy: error.remedy() }
+        BuildFailure { stage: stage.to_owned(), fault: error.fault(), text: one_line(&error), remedy: error.remedy() }
     }
 }
 
@@ -126,6 +128,15 @@ where
 /// A task that ends with its holder.
 struct Task(JoinHandle<Result<BuildOutcome, BuildFailure>>);
 
+impl Task {
+    /// Stops it and waits until it is gone: with it go the programs and the files that it has, and the service may end right after.
+    async fn end(mut self) {
+        self.0.abort();
+        // Only whether it is over matters here.
+        let _ = (&mut self.0).await;
+    }
+}
+
 impl Drop for Task {
     fn drop(&mut self) {
         self.0.abort();
@@ -149,16 +160,19 @@ where
     let ended = loop {
         tokio::select! {
             ended = &mut task.0 => break ended,
-            () = stop.cancelled() => return give_back(catalog, &claim).await,
+            () = stop.cancelled() => {
+                task.end().await;
+                return give_back(catalog, &claim).await;
+            }
             _ = heartbeat.tick() => {
                 if lease_is_lost(catalog.heartbeat(&claim, settings.lease_s).await) {
-                    return;
+                    return task.end().await;
                 }
             }
             count = waiting.recv_many(&mut batch, LINES_WAITING_MAX), if talking => {
                 talking = count > 0;
                 if talking && lease_is_lost(catalog.log(&claim, &std::mem::take(&mut batch)).await) {
-                    return;
+                    return task.end().await;
                 }
             }
         }
@@ -185,14 +199,14 @@ async fn record(catalog: &Catalog, claim: &Claim, ended: Result<Result<BuildOutc
             tracing::info!(model, version, build.id = build, reference, %digest, "build finished");
             Outcome::Finished { reference, digest, report }
         }
-        Ok(Err(BuildFailure { stage, text, remedy })) => {
-            tracing::warn!(model, version, build.id = build, stage, error = text, "build failed");
-            Outcome::Failed(BuildError { stage, cause: text, remedy })
+        Ok(Err(BuildFailure { stage, fault, text, remedy })) => {
+            tracing::warn!(model, version, build.id = build, stage, fault = fault.word(), error = text, "build failed");
+            Outcome::Failed(BuildError { stage, fault: Some(fault), cause: text, remedy })
         }
         Err(error) => {
             tracing::error!(model, version, build.id = build, error = error.to_string(), "build panicked");
             let cause = "the builder itself failed; the service's log has the details".to_owned();
-            Outcome::Failed(BuildError { stage: "build".to_owned(), cause, remedy: None })
+            Outcome::Failed(BuildError { stage: "build".to_owned(), fault: Some(Fault::Ours), cause, remedy: None })
         }
     };
     // Where this fails, the lease lapses and the build begins again.
@@ -298,18 +312,23 @@ mod tests {
         let third = catalog.create_version(new_version()).await.unwrap();
         work_until(&catalog, &third, Status::Finished, |claim, _log| async move {
             match claim.number.0 {
-                1 => Err(BuildFailure { stage: "push".to_owned(), text: "refused".to_owned(), remedy: Some("log in".to_owned()) }),
+                1 => Err(BuildFailure {
+                    stage: "push".to_owned(),
+                    fault: Fault::Remote,
+                    text: "refused".to_owned(),
+                    remedy: Some("log in".to_owned()),
+                }),
                 2 => panic!("a bug"),
                 _ => Ok(outcome()),
             }
         })
         .await;
-        let error = |text: &str, stage: &str, remedy: Option<&str>| {
-            Some(BuildError { stage: stage.to_owned(), cause: text.to_owned(), remedy: remedy.map(str::to_owned) })
+        let error = |text: &str, stage: &str, fault: Fault, remedy: Option<&str>| {
+            Some(BuildError { stage: stage.to_owned(), fault: Some(fault), cause: text.to_owned(), remedy: remedy.map(str::to_owned) })
         };
-        assert_eq!(catalog.version(first.id).await.unwrap().error, error("refused", "push", Some("log in")));
+        assert_eq!(catalog.version(first.id).await.unwrap().error, error("refused", "push", Fault::Remote, Some("log in")));
         let panicked = catalog.version(second.id).await.unwrap();
-        assert_eq!(panicked.error, error("the builder itself failed; the service's log has the details", "build", None));
+        assert_eq!(panicked.error, error("the builder itself failed; the service's log has the details", "build", Fault::Ours, None));
     }
 
     #[tokio::test]

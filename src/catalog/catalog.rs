@@ -247,6 +247,8 @@ pub(super) fn timestamp(ms: i64, column: &'static str) -> Result<Timestamp, Cata
 
 #[cfg(test)]
 mod tests {
+    use super::super::queue::tests::new_version;
+    use super::super::record::{BuildError, Outcome};
     use super::*;
 
     #[tokio::test]
@@ -258,6 +260,43 @@ mod tests {
         let mode: String = sqlx::query_scalar("PRAGMA journal_mode").fetch_one(again.reader()).await.unwrap();
         let keys: i64 = sqlx::query_scalar("PRAGMA foreign_keys").fetch_one(again.reader()).await.unwrap();
         assert_eq!((mode.as_str(), keys), ("wal", 1));
+    }
+
+    /// As the first release left it: a database of the first migration alone, with a model whose one build failed.
+    #[tokio::test]
+    async fn a_catalog_of_an_earlier_release_is_brought_up_to_date_and_keeps_what_it_has() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("catalog.db");
+        let options = SqliteConnectOptions::new().filename(&path).create_if_missing(true);
+        let old = SqlitePoolOptions::new().max_connections(1).connect_with(options).await.unwrap();
+        let first = sqlx::migrate::Migrator::with_migrations(MIGRATIONS.iter().take(1).cloned().collect());
+        first.run(&old).await.unwrap();
+        sqlx::raw_sql(
+            "INSERT INTO model (name, created_ms, updated_ms) VALUES ('m', 1, 1); INSERT INTO numbering VALUES ('m', 1); \
+             INSERT INTO model_version (model_id, number, created_ms, finished_ms, metadata_json, error_stage, error_cause, error_remedy) \
+             VALUES (1, 1, 1, 2, '{}', 'send', 'refused', 'log in'); \
+             INSERT INTO build (version_id, status, attempt, lapses, tree_digest, request_json) VALUES (1, 'Failed', 1, 0, 'sha256:0', '{}');",
+        )
+        .execute(&old)
+        .await
+        .unwrap();
+        old.close().await;
+
+        for _ in 0..2 {
+            let catalog = Catalog::open(&path).await.unwrap();
+            let version = catalog.version_of("m", VersionNumber(1)).await.unwrap();
+            let (cause, remedy) = ("refused".to_owned(), Some("log in".to_owned()));
+            assert_eq!(version.error, Some(BuildError { stage: "send".to_owned(), fault: None, cause, remedy }));
+            catalog.close().await;
+        }
+        // What it is given from here on is kept with its class.
+        let catalog = Catalog::open(&path).await.unwrap();
+        let next = catalog.create_version(new_version("m")).await.unwrap();
+        assert_eq!(next.number, VersionNumber(2));
+        let claim = catalog.claim(60).await.unwrap().unwrap();
+        let error = BuildError { stage: "fit".to_owned(), fault: Some(Fault::Policy), cause: "no".to_owned(), remedy: None };
+        catalog.finish(&claim, Outcome::Failed(error.clone())).await.unwrap();
+        assert_eq!(catalog.version(next.id).await.unwrap().error, Some(error));
     }
 
     #[tokio::test]

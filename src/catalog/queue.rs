@@ -14,6 +14,7 @@ use super::build_log;
 use super::catalog::{Catalog, CatalogError, Change, failed, now_ms};
 use super::record::{BuildError, BuildId, Claim, NewLine, Outcome, VersionId, VersionNumber};
 use super::versions::{get, read_contract, read_digest, read_json};
+use crate::fault::Fault;
 
 /// How many times a build may be left lying by its worker. A build whose size or content brings the process down would
 /// otherwise bring it down for ever.
@@ -38,7 +39,8 @@ impl Catalog {
             }
             let cause = format!("the build was begun {lapses} times, and each time its worker ended before it did");
             let remedy = Some("look in the service's log for what ends it (memory, disk space), then upload again".to_owned());
-            self.finish(&claim, Outcome::Failed(BuildError { stage: "queue".to_owned(), cause, remedy })).await?;
+            let error = BuildError { stage: "queue".to_owned(), fault: Some(Fault::Ours), cause, remedy };
+            self.finish(&claim, Outcome::Failed(error)).await?;
         }
     }
 
@@ -109,21 +111,24 @@ impl Catalog {
         query.execute(&mut *transaction).await.map_err(failed(operation))?;
         let query = match outcome {
             Outcome::Finished { reference, digest, report } => {
-                sqlx::query("UPDATE model_version SET finished_ms = $1, image_reference = $2, digest = $3, report_json = $4 WHERE id = $5")
+                sqlx::query("UPDATE model_version SET finished_ms = $2, image_reference = $3, digest = $4, report_json = $5 WHERE id = $1")
+                    .bind(claim.version)
                     .bind(now_ms())
                     .bind(reference)
                     .bind(digest.to_string())
                     .bind(report.map(|report| report.to_string()))
             }
             Outcome::Failed(error) => sqlx::query(
-                "UPDATE model_version SET finished_ms = $1, error_stage = $2, error_cause = $3, error_remedy = $4 WHERE id = $5",
+                "UPDATE model_version SET finished_ms = $2, error_stage = $3, error_fault = $4, error_cause = $5, error_remedy = $6 WHERE id = $1",
             )
+            .bind(claim.version)
             .bind(now_ms())
             .bind(error.stage)
+            .bind(error.fault.map(Fault::word))
             .bind(error.cause)
             .bind(error.remedy),
         };
-        query.bind(claim.version).execute(&mut *transaction).await.map_err(failed(operation))?;
+        query.execute(&mut *transaction).await.map_err(failed(operation))?;
         transaction.commit().await.map_err(failed(operation))?;
         self.tell_version(claim);
         Ok(())
@@ -302,7 +307,7 @@ pub(super) mod tests {
         let catalog = Catalog::open(&folder.path().join("catalog.db")).await.unwrap();
         let ended = catalog.version(version.id).await.unwrap();
         let error = ended.error.unwrap();
-        assert_eq!((ended.status, error.stage.as_str()), (Status::Failed, "queue"));
+        assert_eq!((ended.status, error.stage.as_str(), error.fault), (Status::Failed, "queue", Some(Fault::Ours)));
         assert!(error.remedy.is_some());
         assert!(catalog.logs_from(ended.build, LOG_LINES_MAX - 1).await.unwrap().is_empty());
     }
@@ -313,7 +318,7 @@ pub(super) mod tests {
         let mut changes = catalog.changes();
         let version = catalog.create_version(new_version("m")).await.unwrap();
         let claim = catalog.claim(60).await.unwrap().unwrap();
-        let error = BuildError { stage: "push".to_owned(), cause: "no".to_owned(), remedy: None };
+        let error = BuildError { stage: "push".to_owned(), fault: Some(Fault::RemoteTransient), cause: "no".to_owned(), remedy: None };
         catalog.finish(&claim, Outcome::Failed(error.clone())).await.unwrap();
         let ended = catalog.version(version.id).await.unwrap();
         assert_eq!((ended.status, ended.error, ended.image), (Status::Failed, Some(error), None));

@@ -9,6 +9,7 @@ use std::fmt;
 use jiff::Timestamp;
 use serde_json::Value;
 
+use crate::fault::Fault;
 use crate::oci::digest::Digest;
 
 /// The identity of a model, for the clients that speak in numbers.
@@ -184,6 +185,8 @@ pub struct Version {
 pub struct BuildError {
     /// The stage that failed.
     pub stage: String,
+    /// Whose failure it is; `None` where an earlier release recorded it.
+    pub fault: Option<Fault>,
     /// What happened, with its causes.
     pub cause: String,
     /// What the user can do.

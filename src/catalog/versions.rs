@@ -14,24 +14,25 @@ use tokio_stream::StreamExt as _;
 use super::build_log;
 use super::catalog::{Catalog, CatalogError, Change, failed, now_ms, timestamp};
 use super::record::{BuildError, BuildId, KeptContract, Model, ModelId, NewVersion, Status, Version, VersionId, VersionNumber};
+use crate::fault::Fault;
 
 /// The most rows of one page.
 pub const PAGE_ROWS_MAX: u32 = 1000;
 /// A page of versions ends early once its contracts are this large together: a contract may be 1 MiB, and a page is held in memory.
 const PAGE_CONTRACT_BYTES_MAX: usize = 32 << 20;
 
-/// A version with all that belongs to it. `$1`… and what follows the joins are the caller's.
 /// The member of a version's request by which an upload that is repeated is known.
 pub const UPLOAD_KEY: &str = "upload_key";
 /// In so many of a model's last versions it is looked for: an upload is repeated within minutes.
 const KEYS_LOOKED_AT: i64 = 100;
 
+/// A version with all that belongs to it. `$1`… and what follows the joins are the caller's.
 macro_rules! select_version {
     ($rest:literal) => {
         concat!(
             "SELECT v.id, v.model_id, m.name AS model, v.number, b.id AS build_id, b.status, v.created_ms, b.started_ms, ",
             "v.finished_ms, v.model_type, v.description, v.metadata_json, v.contract_json, v.contract_protobin, ",
-            "v.contract_dialect, v.runtime, v.image_reference, v.digest, v.report_json, v.error_stage, v.error_cause, ",
+            "v.contract_dialect, v.runtime, v.image_reference, v.digest, v.report_json, v.error_stage, v.error_fault, v.error_cause, ",
             "v.error_remedy, (SELECT string_agg(a.name, ',' ORDER BY a.name) FROM application_use u ",
             "JOIN application a ON a.id = u.application_id WHERE u.version_id = v.id) AS applications ",
             "FROM model_version v JOIN model m ON m.id = v.model_id JOIN build b ON b.version_id = v.id ",
@@ -325,6 +326,10 @@ pub(super) fn read_status(word: &str) -> Result<Status, CatalogError> {
     Status::from_word(word).ok_or_else(|| CatalogError::Row { column: "status", value: word.to_owned() })
 }
 
+fn read_fault(word: &str) -> Result<Fault, CatalogError> {
+    Fault::from_word(word).ok_or_else(|| CatalogError::Row { column: "error_fault", value: word.to_owned() })
+}
+
 pub(super) fn read_digest(text: &str, column: &'static str) -> Result<crate::oci::digest::Digest, CatalogError> {
     text.parse().map_err(|_| CatalogError::Row { column, value: text.to_owned() })
 }
@@ -341,7 +346,10 @@ fn read_version(row: &SqliteRow) -> Result<Version, CatalogError> {
     let metadata = serde_json::from_str(&metadata)
         .map_err(|_| CatalogError::Row { column: "metadata_json", value: metadata.chars().take(200).collect() })?;
     let error = match get::<Option<String>>(row, "error_stage")? {
-        Some(stage) => Some(BuildError { stage, cause: get(row, "error_cause")?, remedy: get(row, "error_remedy")? }),
+        Some(stage) => {
+            let fault = get::<Option<String>>(row, "error_fault")?.map(|word| read_fault(&word)).transpose()?;
+            Some(BuildError { stage, fault, cause: get(row, "error_cause")?, remedy: get(row, "error_remedy")? })
+        }
         None => None,
     };
     let applications: Option<String> = get(row, "applications")?;

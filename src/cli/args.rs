@@ -3,9 +3,11 @@
 //! Only words: no file is opened and nothing is looked up here, so that `--help` and completions work anywhere. What the words mean on this machine is
 //! `settings.rs`. Every option can also come from an `HS_*` variable where that makes sense for a whole machine.
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use clap::builder::FalseyValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::contract_args::ContractCommand;
@@ -20,6 +22,19 @@ pub struct Arguments {
     /// Options of every command.
     #[command(flatten)]
     pub global: Global,
+}
+
+/// A command whose words are known to the program.
+#[derive(Debug, Parser)]
+#[command(disable_version_flag = true)]
+struct Alone<Words: Args> {
+    #[command(flatten)]
+    words: Words,
+}
+
+/// The words of a command of which only its folder or image was typed: all else has its default, or what its variable says.
+pub fn untold<Words: Args>(what: impl Into<OsString>) -> Words {
+    Alone::<Words>::parse_from(["hs".into(), "--".into(), what.into()]).words
 }
 
 /// Options of every command.
@@ -132,6 +147,9 @@ pub struct ServeArguments {
     /// A folder of Python wheels that models' requirements are installed from, before any index; may be given more than once.
     #[arg(long, env = "HS_WHEELS", value_name = "DIR", value_delimiter = ':')]
     pub wheels: Vec<PathBuf>,
+    /// Do not compile the packages of models: nothing of a base is run here, and a container compiles what it imports at each start.
+    #[arg(long, env = "HS_NO_BYTECODE", value_parser = FalseyValueParser::new())]
+    pub no_bytecode: bool,
 }
 
 /// What can be said about a model beside its folder.
@@ -242,6 +260,9 @@ pub struct BuildArguments {
     /// Do not install the packages of requirements.txt.
     #[arg(long)]
     pub no_requirements: bool,
+    /// Do not compile the packages: nothing of the base is run here, and a container compiles what it imports at each start.
+    #[arg(long, env = "HS_NO_BYTECODE", value_parser = FalseyValueParser::new())]
+    pub no_bytecode: bool,
     /// Say what would be built and sent, and send nothing.
     #[arg(long)]
     pub dry_run: bool,
@@ -341,7 +362,7 @@ pub struct BaseImportArguments {
     /// Where it goes, in the place of the data folder's store.
     #[arg(long, value_name = "DEST")]
     pub to: Vec<String>,
-    /// Root file system tars, each a layer, in order; or one image (`oci:…`, `oci-archive:…`, a reference).
+    /// Root file system tars, each a layer, in order; or one image (`oci:…`, `oci-archive:…`, `docker-archive:…`, a reference).
     #[arg(required = true)]
     pub sources: Vec<String>,
 }
@@ -383,5 +404,7 @@ mod tests {
             panic!("another command")
         };
         assert_eq!((words.version.as_deref(), words.folder.to_str()), (Some("3"), Some("m")));
+        let words: BuildArguments = untold("--odd");
+        assert_eq!((words.folder.to_str(), words.layout.as_str(), words.gate.as_str()), (Some("--odd"), "hydro", "breaking"));
     }
 }

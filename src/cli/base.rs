@@ -1,7 +1,10 @@
 //! `hs base …`: runtime bases on this machine.
 //!
 //! `import` makes an image of root file system tars, or takes one from a layout, an archive or a registry, and puts it into the data folder's store (or
-//! wherever `--to` says) under the runtime's name. Locks and the list are in `base_lock.rs`; making the tars is the recipes' work (`base-images/`).
+//! wherever `--to` says) under the runtime's name; one that no list has becomes a runtime by that (`disk/base_list.rs`). Locks and the list are in
+//! `base_lock.rs`; making the tars is the recipes' work (`base-images/`).
+//!
+//! What must stay true: an image of a model is no base, and is refused before anything is put.
 
 use std::fs;
 use std::io;
@@ -15,14 +18,18 @@ use super::open;
 use super::say::{Voice, size};
 use super::settings::Settings;
 use crate::build::base::Places;
-use crate::disk::destination::Destination;
+use crate::disk::base_list::{self, BaseListError, Imported};
+use crate::disk::destination::{self, Destination};
+use crate::disk::docker_archive_read::{self, DockerArchiveReadError};
 use crate::disk::seal::{self, SealError};
 use crate::disk::store_repositories::{self, ManifestKey};
 use crate::fault::{Failure, Fault};
 use crate::oci::base_image;
-use crate::oci::config::{CONFIG_BYTES_MAX, ConfigError};
-use crate::oci::image::{ImageSet, Purpose, SealedLayer};
+use crate::oci::config::{CONFIG_BYTES_MAX, ConfigError, ImageConfig};
+use crate::oci::image::{Compression, IMAGE_LABEL, ImageSet, LayerSource, Purpose, SealedLayer};
 use crate::oci::location::Location;
+use crate::oci::platform::Platform;
+use crate::oci::reference::Reference;
 use crate::progress::Event;
 use crate::registry::copy::{self, Target};
 use crate::registry::source::{Source, load};
@@ -57,6 +64,22 @@ pub enum BaseCommandError {
         #[source]
         source: ConfigError,
     },
+    /// An image of a model.
+    #[error(
+        "`{source_name}` is the image of a model (`{model}`), and not the base of one: its model's files would stay below those of others"
+    )]
+    Model {
+        /// What was to be imported.
+        source_name: String,
+        /// The model in it.
+        model: String,
+    },
+    /// The Docker archive.
+    #[error(transparent)]
+    DockerArchive(#[from] DockerArchiveReadError),
+    /// What was imported cannot be noted.
+    #[error(transparent)]
+    List(#[from] BaseListError),
     /// A tar cannot become a layer.
     #[error(transparent)]
     Seal(#[from] SealError),
@@ -74,14 +97,27 @@ impl Failure for BaseCommandError {
             BaseCommandError::Name(_) | BaseCommandError::NoConfig | BaseCommandError::Mixed(_) | BaseCommandError::Read { .. } => {
                 Fault::Usage
             }
-            BaseCommandError::Config { .. } => Fault::Invalid,
+            BaseCommandError::Config { .. } | BaseCommandError::Model { .. } => Fault::Invalid,
+            BaseCommandError::DockerArchive(error) => error.fault(),
+            BaseCommandError::List(error) => error.fault(),
             BaseCommandError::Seal(error) => error.fault(),
             BaseCommandError::Scratch(_) | BaseCommandError::Stopped(_) => Fault::Ours,
         }
     }
 
     fn remedy(&self) -> Option<String> {
-        matches!(self, BaseCommandError::NoConfig).then(|| "give it with `--image-config FILE`".to_owned())
+        match self {
+            BaseCommandError::NoConfig => Some(
+                "give it with `--image-config FILE`; what `docker save` or `podman save` has written is `docker-archive:FILE`, a layout in a tar `oci-archive:FILE`"
+                    .to_owned(),
+            ),
+            BaseCommandError::Model { .. } => {
+                Some("import the runtime that this model was built on: `hs inspect` says which it is, where the image does".to_owned())
+            }
+            BaseCommandError::DockerArchive(error) => error.remedy(),
+            BaseCommandError::List(error) => error.remedy(),
+            _ => None,
+        }
     }
 }
 
@@ -101,9 +137,13 @@ async fn import(arguments: &BaseImportArguments, settings: &Settings, voice: &Vo
         return Err(unnamed().into());
     }
     let targets: Vec<Location> = arguments.to.iter().map(|text| open::location(text)).collect::<Result<_, _>>()?;
+    for location in &targets {
+        destination::check(location)?;
+    }
     let places = settings.places()?;
     let scratch = tempfile::Builder::new().prefix("hs-base-").tempdir().map_err(BaseCommandError::Scratch)?;
     let (images, source) = images(arguments, settings, &places, scratch.path(), voice).await?;
+    let config = refuse_models(arguments, &images)?;
     let mut put = Vec::new();
     // A service that collects what nothing needs may work in the same data folder.
     let held = if targets.is_empty() { Some(settings.store()?.staging()?) } else { None };
@@ -120,11 +160,32 @@ async fn import(arguments: &BaseImportArguments, settings: &Settings, voice: &Vo
         put.push(text);
     }
     drop(held);
+    let is_listed = settings.runtimes.runtimes.iter().any(|runtime| runtime.full_name() == arguments.name);
+    if targets.is_empty() && !is_listed {
+        base_list::add(&settings.data_folder, Imported::of(name, version, &config)).map_err(BaseCommandError::List)?;
+    }
     let bytes: u64 = images.images.iter().flat_map(|image| &image.layers).map(|layer| layer.descriptor.size_bytes).sum();
     let document = json!({"name": arguments.name, "digest": images.top().digest, "references": put, "size_bytes": bytes});
     let text = format!("{}\n{}\n{} in {}", arguments.name, images.top().digest, size(bytes), put.join(", "));
     voice.result(&document, &text)?;
     Ok(())
+}
+
+/// The config of the image, on its first platform; an error where it is a model's on any.
+fn refuse_models(arguments: &BaseImportArguments, images: &ImageSet) -> Result<ImageConfig, BaseCommandError> {
+    let mut first = None;
+    for image in &images.images {
+        let config = ImageConfig::parse(&image.config.bytes);
+        let config = config.map_err(|source| BaseCommandError::Config { path: PathBuf::from(&arguments.sources[0]), source })?;
+        let labels = config.labels();
+        if labels.contains_key(IMAGE_LABEL) || labels.contains_key("MODEL_NAME") {
+            let model = labels.get("MODEL_NAME").cloned().unwrap_or_else(|| "without a name".to_owned());
+            return Err(BaseCommandError::Model { source_name: arguments.sources.join(", "), model });
+        }
+        first.get_or_insert(config);
+    }
+    // An image set has at least one image.
+    Ok(first.unwrap_or_else(|| ImageConfig::scratch(&Platform::linux_amd64())))
 }
 
 async fn images(
@@ -143,9 +204,39 @@ async fn images(
         return Err(BaseCommandError::Mixed(image.clone()).into());
     };
     let location = open::location(text)?;
+    if let Location::DockerArchive { file, reference } = location {
+        return Ok((of_docker(file, reference, scratch, voice).await?, Source::Nowhere));
+    }
     let (source, key) = Source::open(&location, &places.registries).await?;
     let images = load(&source, &key, None).await?;
     Ok((images, source))
+}
+
+/// The image of a Docker archive: its config as it is, and its layers packed as those of tars are.
+async fn of_docker(file: PathBuf, name: Option<Reference>, scratch: &Path, voice: &Voice) -> Result<ImageSet, Box<dyn Failure>> {
+    let (listener, scratch) = (voice.listener(), scratch.to_owned());
+    listener(Event::Stage("Making layers of the archive".to_owned()));
+    let work = move || -> Result<ImageSet, BaseCommandError> {
+        let image = docker_archive_read::unpack(&file, name.as_ref(), &scratch)?;
+        listener(Event::Expect { bytes: image.layers.iter().map(|layer| layer.size_bytes).sum() });
+        let advance = |bytes| listener(Event::Advance { bytes });
+        let layers = image.layers.into_iter().map(|layer| pack(layer, &scratch, &advance)).collect::<Result<Vec<_>, SealError>>()?;
+        let image = base_image::of_docker(image.config, &layers).map_err(|source| BaseCommandError::Config { path: file, source })?;
+        Ok(ImageSet { index: None, images: vec![image] })
+    };
+    Ok(tokio::task::spawn_blocking(work).await.map_err(BaseCommandError::Stopped)??)
+}
+
+/// A layer that is a plain tar is packed; one that is empty, or packed already, stays.
+fn pack(layer: SealedLayer, scratch: &Path, advance: &dyn Fn(u64)) -> Result<SealedLayer, SealError> {
+    // An archive without members is two blocks of nothing, or a record of them.
+    const EMPTY_BYTES_MAX: u64 = 10 << 10;
+    match &layer.source {
+        LayerSource::File(tar) if layer.compression == Compression::None && layer.size_bytes > EMPTY_BYTES_MAX => {
+            seal::seal_tar(tar, Purpose::Base, scratch, advance)
+        }
+        _ => Ok(layer),
+    }
 }
 
 async fn of_tars(

@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::args::ModelArguments;
 use super::contract_source::{self, ContractSourceError};
@@ -39,10 +39,40 @@ impl Failure for CheckError {
 
 /// A contract has changes that the gate does not let through.
 #[derive(Debug, thiserror::Error)]
+#[error("{refused}")]
+pub struct DiffError {
+    /// What the old contract is called.
+    old: String,
+    /// What the new one is called.
+    new: String,
+    /// The changes.
+    refused: GateError,
+}
+
+impl Failure for DiffError {
+    fn fault(&self) -> Fault {
+        self.refused.fault()
+    }
+
+    fn remedy(&self) -> Option<String> {
+        self.refused.remedy()
+    }
+
+    fn document(&self) -> Option<Value> {
+        self.refused.document_of(&self.old, Some(&self.new))
+    }
+}
+
+/// A model's contract has such changes.
+#[derive(Debug, thiserror::Error)]
 #[error("the model is refused: against `{reference}`")]
 pub struct AgainstError {
     /// Whose contract is in use.
     reference: String,
+    /// What that contract is called.
+    old: String,
+    /// What the model's is called, where it has one.
+    new: Option<String>,
     /// The changes.
     #[source]
     source: GateError,
@@ -55,6 +85,10 @@ impl Failure for AgainstError {
 
     fn remedy(&self) -> Option<String> {
         self.source.remedy()
+    }
+
+    fn document(&self) -> Option<Value> {
+        self.source.document_of(&self.old, self.new.as_deref())
     }
 }
 
@@ -94,7 +128,13 @@ pub async fn against(model: &Model, reference: &str, gate: &str, settings: &Sett
     let gate: Gate = gate.parse()?;
     let old = contract_source::find(reference, &ModelArguments::default(), settings).await?;
     let new = model.contract.as_ref().map(|found| found.contract.clone()).unwrap_or_default();
-    let changes = gate::gate(&old.contract, &new, gate).map_err(|source| AgainstError { reference: reference.to_owned(), source })?;
+    let named = || model.contract.as_ref().map(|found| found.source.clone());
+    let changes = gate::gate(&old.contract, &new, gate).map_err(|source| AgainstError {
+        reference: reference.to_owned(),
+        old: old.source.clone(),
+        new: named(),
+        source,
+    })?;
     for change in changes {
         voice.note(&format!("  against {reference}: {} {}", change.path, change.sentence));
     }
@@ -110,9 +150,9 @@ pub async fn diff(old: &str, new: &str, gate: Option<&str>, settings: &Settings,
     for warning in old.warnings.iter().chain(&new.warnings) {
         voice.warn(warning);
     }
-    let changes = change::changes(&old.contract, &new.contract);
+    let changes = gate::gate(&old.contract, &new.contract, gate);
+    let changes = changes.map_err(|refused| DiffError { old: old.source.clone(), new: new.source.clone(), refused })?;
     let document = json!({"old": old.source, "new": new.source, "worst": change::worst(&changes), "changes": changes});
-    gate::gate(&old.contract, &new.contract, gate)?;
     voice.result(&document, &text(&changes))?;
     Ok(())
 }

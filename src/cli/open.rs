@@ -121,11 +121,11 @@ pub struct ReadFolder {
     pub given_contract: Option<(String, Vec<u8>)>,
 }
 
-/// Reads and checks a model folder.
-pub fn folder(path: &Path, arguments: &ModelArguments, settings: &Settings) -> Result<ReadFolder, OpenError> {
+/// Reads and checks a model folder; `no_requirements`: but for what it requires.
+pub fn folder(path: &Path, arguments: &ModelArguments, no_requirements: bool, settings: &Settings) -> Result<ReadFolder, OpenError> {
     let options = FolderOptions { follow_links: arguments.follow_links, limits: settings.limits };
     let selected = folder::read_folder(path, &options)?;
-    let mut given = given(path, arguments)?;
+    let mut given = Given { no_requirements, ..given(path, arguments)? };
     // What a type follows from is the files, but for what is said here: a type, or which part of a model is meant.
     let cache = settings.type_cache.as_ref().filter(|_| given.model_type.is_none() && given.tags.is_empty());
     given.model_type = cache.and_then(|cache| cache.find(&selected.tree)).or(given.model_type);
@@ -164,6 +164,7 @@ pub fn given(path: &Path, arguments: &ModelArguments) -> Result<Given, OpenError
         tags: arguments.tag.clone(),
         // `serving.yaml` says it.
         requirements: None,
+        no_requirements: false,
     })
 }
 

@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use super::args::{BuildArguments, FitArguments, RunArguments};
+use super::args::{self, BuildArguments, RunArguments};
 use super::build;
 use super::container::{self, Container};
+use super::destinations::Destinations;
 use super::inspect;
 use super::open;
 use super::predict::{self, PredictError};
@@ -145,30 +146,19 @@ async fn of_folder(
     settings: &Settings,
     voice: &Voice,
 ) -> Result<(String, Option<Contract>), Box<dyn Failure>> {
+    settings.packages.check_wheels(&arguments.wheels)?;
     let words = BuildArguments {
-        folder: arguments.what.clone().into(),
-        version: None,
         wheels: arguments.wheels.clone(),
-        no_requirements: false,
-        platform: Vec::new(),
-        to: Vec::new(),
-        layout: "hydro".to_owned(),
-        dialect: None,
-        against: None,
-        gate: "breaking".to_owned(),
         // podman unpacks it at once.
         compression: Some(Choice::None.word().to_owned()),
-        no_cache: false,
-        dry_run: false,
-        explain: false,
-        fit: FitArguments::default(),
         model: arguments.model.clone(),
+        ..args::untold(&arguments.what)
     };
     let places = settings.places()?;
-    let outcome = build::build(&words, settings, &places, None, voice).await?;
+    let outcome = build::build(&words, settings, &places, &mut Destinations::default(), voice).await?;
     let location = Location::Layout { folder: layout.join(LAYOUT), tag: Some("run".to_owned()) };
     let target = Target::open(&location, &places.registries)?;
-    copy::copy(&outcome.built.images, &outcome.built.source, target, &voice.listener()).await?;
+    copy::copy(&outcome.built.image.images, &outcome.built.image.source, target, &voice.listener()).await?;
     Ok((format!("oci:{LAYOUT}:run"), outcome.model.contract.map(|found| found.contract)))
 }
 

@@ -105,8 +105,11 @@ impl Voice {
         }
     }
 
-    /// Tells why the command failed: the failure, its causes, its remedy.
+    /// Tells why the command failed: the failure, its causes, its remedy; and to programs what it has for them.
     pub fn failure(&self, failure: &dyn Failure) {
+        if let Some(document) = failure.document().filter(|_| self.json) {
+            let _ = self.print(&document, "");
+        }
         let mut out = format!("{} {failure}\n", self.paint("31;1", "error:"));
         for cause in causes(failure) {
             // A cause of many lines (a text with its caret) keeps its columns.

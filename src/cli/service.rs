@@ -86,6 +86,8 @@ pub enum ServiceError {
         message: String,
         /// The way out, where it named one.
         remedy: Option<String>,
+        /// What it has for programs beside that.
+        document: Option<Value>,
     },
     /// No URL of a service.
     #[error("`{0}` is not the URL of a service")]
@@ -126,6 +128,10 @@ impl Failure for ServiceError {
             ServiceError::Stranger { .. } => Some("name the service with `--server URL`".to_owned()),
             _ => None,
         }
+    }
+
+    fn document(&self) -> Option<Value> {
+        if let ServiceError::Refused { document, .. } = self { document.clone() } else { None }
     }
 }
 
@@ -277,7 +283,8 @@ impl Service {
         let value: Option<Value> = serde_json::from_slice(bytes).ok();
         let member = |name: &str| value.as_ref().and_then(|value| Some(value.get(name)?.as_str()?.to_owned()));
         let message = member("message").unwrap_or_else(|| String::from_utf8_lossy(&bytes[..bytes.len().min(300)]).into_owned());
-        ServiceError::Refused { operation, url: self.url.clone(), status, message, remedy: member("remedy") }
+        let (remedy, document) = (member("remedy"), value.as_ref().and_then(|value| value.get("document")).cloned());
+        ServiceError::Refused { operation, url: self.url.clone(), status, message, remedy, document }
     }
 
     fn wire(&self, operation: &'static str, source: reqwest::Error) -> ServiceError {

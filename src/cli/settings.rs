@@ -18,6 +18,9 @@ use super::args::Global;
 use super::package_settings::PackageSettings;
 use crate::build::base::Places;
 use crate::build::collect::CollectSettings;
+use crate::build::request::BuildSettings;
+use crate::disk::base_list;
+use crate::disk::base_list::BaseListError;
 use crate::disk::base_lock;
 use crate::disk::base_lock::BaseLockError;
 use crate::disk::digest_cache::DigestCache;
@@ -57,7 +60,7 @@ pub struct Settings {
     pub registries: RegistrySettings,
     /// `host/prefix` of mirrors that hold the listed runtimes.
     pub base_mirrors: Vec<String>,
-    /// The runtimes that are known: the config file's first, then the compiled-in ones.
+    /// The runtimes that are known: the config file's first, then the compiled-in ones, then bases that were imported under other names.
     pub runtimes: RuntimeList,
     /// What a model may measure.
     pub limits: Limits,
@@ -114,6 +117,9 @@ pub enum SettingsError {
     /// The runtimes' locks cannot be read.
     #[error("reading the locks of the runtimes")]
     Locks(#[source] BaseLockError),
+    /// The list of imported bases cannot be read.
+    #[error("reading the list of imported bases")]
+    Bases(#[source] BaseListError),
     /// The store cannot be opened.
     #[error("opening the data folder")]
     Store(#[source] StoreError),
@@ -127,6 +133,7 @@ impl Failure for SettingsError {
         match self {
             SettingsError::Store(error) => error.fault(),
             SettingsError::Locks(error) => error.fault(),
+            SettingsError::Bases(error) => error.fault(),
             _ => Fault::Usage,
         }
     }
@@ -134,6 +141,7 @@ impl Failure for SettingsError {
     fn remedy(&self) -> Option<String> {
         match self {
             SettingsError::Locks(error) => error.remedy(),
+            SettingsError::Bases(error) => error.remedy(),
             SettingsError::Compression(error) => error.remedy(),
             _ => None,
         }
@@ -207,6 +215,16 @@ pub fn no_color() -> bool {
 }
 
 impl Settings {
+    /// What is the same for every image that is built with these settings. What installs requirements is the command's to say.
+    pub fn of_builds(&self) -> BuildSettings {
+        BuildSettings {
+            compression: self.compression,
+            epoch_s: self.epoch_s,
+            cache: self.layer_cache.clone(),
+            ..BuildSettings::new(self.runtimes.clone())
+        }
+    }
+
     /// Reads everything that the command line leaves open.
     pub fn resolve(global: &Global) -> Result<Settings, SettingsError> {
         let file = config_file(global)?;
@@ -218,6 +236,7 @@ impl Settings {
         let compiled_in = RuntimeList::compiled_in();
         let mut runtimes = RuntimeList { runtimes: file.runtimes, own_aliases: file.runtime_aliases, aliases: compiled_in.aliases };
         runtimes.runtimes.extend(compiled_in.runtimes);
+        runtimes.runtimes.extend(base_list::runtimes(&data_folder, &runtimes).map_err(SettingsError::Bases)?);
         runtimes.lock(&base_lock::read(&data_folder).map_err(SettingsError::Locks)?);
         let allow = fit::allowances(file.fit.allow.iter().map(String::as_str)).map_err(SettingsError::Fit)?;
         let epoch_s = match text_variable("SOURCE_DATE_EPOCH") {
@@ -227,11 +246,11 @@ impl Settings {
         let compression = text_variable("HS_COMPRESSION").or(file.compression);
         let compression = compression.as_deref().map(str::parse).transpose().map_err(SettingsError::Compression)?.unwrap_or_default();
         let cache = |name: &str| Some(home_folder("XDG_CACHE_HOME", ".cache")?.join("lamina").join(name));
-        let wheels = cache("wheels").unwrap_or_else(|| data_folder.join("wheels"));
+        let packages = home_folder("XDG_CACHE_HOME", ".cache").map_or_else(|| data_folder.clone(), |folder| folder.join("lamina"));
         let digests = cache("digests").map(DigestCache::new);
         Ok(Settings {
             data_folder,
-            packages: PackageSettings::find(&variable, wheels, digests.clone(), file.wheels_dirs),
+            packages: PackageSettings::find(&variable, packages, digests.clone(), file.wheels_dirs),
             layer_cache: cache("layers").map(SealCache::new),
             digest_cache: digests,
             type_cache: cache("types").map(TypeCache::new),

@@ -55,8 +55,8 @@ pub enum UploadError {
         version: u64,
         /// What the service said.
         cause: String,
-        /// Whether the model is at fault rather than something around it.
-        stage: String,
+        /// Whose failure it is, as the service said or as its stage lets guess.
+        fault: Fault,
         /// The way out, where it named one.
         remedy: Option<String>,
     },
@@ -79,10 +79,9 @@ impl Failure for UploadError {
     fn fault(&self) -> Fault {
         match self {
             UploadError::Read(error) => error.fault(),
-            UploadError::Failed { stage, .. } if matches!(stage.as_str(), "base" | "send") => Fault::Remote,
-            UploadError::Failed { stage, .. } if matches!(stage.as_str(), "contract" | "plan" | "fit" | "requirements") => Fault::Invalid,
+            UploadError::Failed { fault, .. } => *fault,
             UploadError::Unfinished { .. } => Fault::Remote,
-            UploadError::Failed { .. } | UploadError::Stopped(_) => Fault::Ours,
+            UploadError::Stopped(_) => Fault::Ours,
         }
     }
 
@@ -113,7 +112,7 @@ pub async fn upload(arguments: &UploadArguments, settings: &Settings, voice: &Vo
     arguments.gate.as_deref().map(str::parse::<Gate>).transpose()?;
     let policy = fit::policy(&arguments.fit, settings)?;
     let (folder, words, of_machine) = (arguments.folder.clone(), arguments.model.clone(), settings.clone());
-    let read = tokio::task::spawn_blocking(move || open::folder(&folder, &words, &of_machine)).await;
+    let read = tokio::task::spawn_blocking(move || open::folder(&folder, &words, false, &of_machine)).await;
     let mut read = read.map_err(UploadError::Stopped)??;
     let tree = what_goes(&read);
     let found = fit::judge(&read.model, &arguments.folder, &policy, settings).await.map_err(UploadError::Stopped)??;
@@ -286,11 +285,44 @@ fn failed(version: &Value) -> Option<UploadError> {
     }
     let error = &version["error"];
     let word = |name: &str| error[name].as_str().map(str::to_owned);
+    // A class that this release does not know is as good as none.
+    let told = error["fault"].as_str().and_then(Fault::from_word);
     Some(UploadError::Failed {
         model: version["model"].as_str().unwrap_or_default().to_owned(),
         version: version["version"].as_u64().unwrap_or_default(),
         cause: word("cause").unwrap_or_default(),
-        stage: word("stage").unwrap_or_default(),
+        fault: told.unwrap_or_else(|| likely(error["stage"].as_str().unwrap_or_default())),
         remedy: word("remedy"),
     })
+}
+
+/// Whose a failure is by its stage: of a version that a service of an earlier release has built.
+fn likely(stage: &str) -> Fault {
+    match stage {
+        "base" | "send" => Fault::Remote,
+        "contract" | "plan" | "fit" | "requirements" => Fault::Invalid,
+        _ => Fault::Ours,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_exit_code_is_that_of_the_service_and_guessed_where_it_says_none() {
+        for (error, code) in [
+            (json!({"stage": "fit", "fault": "policy"}), 5),
+            (json!({"stage": "requirements", "fault": "remote-transient"}), 4),
+            (json!({"stage": "send", "fault": "internal"}), 1),
+            (json!({"stage": "fit", "fault": null}), 3),
+            (json!({"stage": "base"}), 4),
+            (json!({"stage": "plan", "fault": "of a later release"}), 3),
+            (json!({"stage": "queue"}), 1),
+        ] {
+            let version = json!({"model": "m", "version": 1, "status": "Failed", "error": error});
+            assert_eq!(failed(&version).unwrap().fault().exit_code(), code, "{version}");
+        }
+        assert!(failed(&json!({"status": "Finished", "error": null})).is_none());
+    }
 }

@@ -8,7 +8,9 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::change::{Change, changes};
+use serde_json::{Value, json};
+
+use super::change::{Change, changes, worst};
 use super::contract::Contract;
 use super::verdict::{Judgement, Verdict};
 use crate::fault::{Failure, Fault};
@@ -63,6 +65,21 @@ impl Failure for GateError {
     fn remedy(&self) -> Option<String> {
         let remedy = "leave these fields as they were, or publish the model under another name; when all its callers change with it, leave out the gate";
         Some(remedy.to_owned())
+    }
+
+    fn document(&self) -> Option<Value> {
+        Some(json!({"worst": worst(&self.changes), "changes": self.changes}))
+    }
+}
+
+impl GateError {
+    /// The same document, of contracts that are called `old` and `new`: as `hs contract diff` prints the changes that are let through.
+    pub fn document_of(&self, old: &str, new: Option<&str>) -> Option<Value> {
+        self.document().map(|mut document| {
+            document["old"] = json!(old);
+            document["new"] = json!(new);
+            document
+        })
     }
 }
 

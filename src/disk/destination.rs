@@ -1,7 +1,8 @@
 //! Where an image can be put on this machine.
 //!
 //! One shape for the four places, so that a copy need not know which it writes to: ask for a blob, put it, and finish with the documents
-//! and the name. Registries are elsewhere; they are asynchronous and can mount.
+//! and the name. What can be known of a place before there is an image is told before ([`check`]). Registries are elsewhere; they are
+//! asynchronous and can mount.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -14,10 +15,12 @@ use super::render::Renderer;
 use super::seal::{self, SealError};
 use super::splice_reader::SpliceReader;
 use super::store::{Store, StoreError};
+use super::tar_file;
 use crate::fault::{Failure, Fault};
 use crate::oci::digest::Digest;
 use crate::oci::image::{ImageLayer, ImageSet, LayerSource};
 use crate::oci::layer::Recipe;
+use crate::oci::location::Location;
 use crate::oci::manifest::{Descriptor, Document};
 
 /// A place for one image.
@@ -100,6 +103,16 @@ impl Failure for DestinationError {
 
     fn remedy(&self) -> Option<String> {
         self.inner().and_then(Failure::remedy)
+    }
+}
+
+/// Refuses a local place that takes no image, by what can be known before; nothing is made. A registry is not asked.
+pub fn check(location: &Location) -> Result<(), DestinationError> {
+    match location {
+        Location::Registry(_) => Ok(()),
+        Location::Layout { folder, .. } => Ok(Layout::check(folder)?),
+        Location::OciArchive { file, .. } => Ok(tar_file::check(file).map_err(OciArchiveError::from)?),
+        Location::DockerArchive { file, .. } => Ok(tar_file::check(file).map_err(DockerArchiveError::from)?),
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Layers under their digests as they come, then the config and `manifest.json`, which says in which order the layers lie and what the
 //! image is called. Layers stay as they are packed: `docker load` and `skopeo` look at the bytes. One platform: the format knows no
-//! more. It is written in one pass and never read.
+//! more. It is written in one pass; reading is `docker_archive_read.rs`.
 
 use std::collections::BTreeSet;
 use std::io::Read;
@@ -107,7 +107,7 @@ fn layer_name(digest: &Digest) -> String {
 }
 
 /// The name as `docker save` writes it: without the host and the folder that Docker Hub has by default, and with a tag.
-fn familiar(name: &Reference) -> String {
+pub(super) fn familiar(name: &Reference) -> String {
     let repository = match name.registry.as_str() {
         "docker.io" => name.repository.strip_prefix("library/").unwrap_or(&name.repository).to_owned(),
         registry => format!("{registry}/{}", name.repository),

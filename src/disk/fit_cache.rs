@@ -26,7 +26,7 @@ use crate::oci::layer::{Content, Stamp};
 const FOLDERS_MAX: usize = 1000;
 
 /// Goes into every name: what another release found of the same file must not be taken for what this one would.
-const FORM: &str = concat!("lamina fit 1, ", env!("CARGO_PKG_VERSION"));
+const FORM: &str = concat!("lamina fit 2, ", env!("CARGO_PKG_VERSION"));
 
 /// The cache's folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +39,8 @@ pub struct FitCache {
 struct Line {
     path: String,
     identity: Identity,
+    /// Whether it was read whole, should it be a text.
+    is_text: bool,
     facts: FileFacts,
 }
 
@@ -64,11 +66,11 @@ impl FitCache {
         self.folder.join(Digest::of(&key).hex())
     }
 
-    fn load(path: &Path) -> BTreeMap<String, (Identity, FileFacts)> {
+    fn load(path: &Path) -> BTreeMap<String, (Identity, bool, FileFacts)> {
         let Ok(file) = File::open(path) else { return BTreeMap::new() };
         let lines = BufReader::new(file).lines().map_while(Result::ok);
         let lines = lines.filter_map(|line| serde_json::from_str::<Line>(&line).ok());
-        lines.map(|line| (line.path, (line.identity, line.facts))).collect()
+        lines.map(|line| (line.path, (line.identity, line.is_text, line.facts))).collect()
     }
 
     /// Remembers what was looked at, and nothing else.
@@ -78,7 +80,8 @@ impl FitCache {
         for (look, facts) in seen {
             let Some(identity) = identity(look) else { continue };
             if draft.is_settled(identity.3.max(identity.4)) {
-                serde_json::to_writer(&mut lines, &Line { path: look.path.to_string(), identity, facts: facts.clone() })?;
+                let (path, facts) = (look.path.to_string(), facts.clone());
+                serde_json::to_writer(&mut lines, &Line { path, identity, is_text: look.is_text, facts })?;
                 lines.write_all(b"\n")?;
             }
         }
@@ -95,9 +98,10 @@ pub fn scan(tree: &Tree, root: &Path, python: Option<Version>, cache: Option<&Fi
     let (looks, unseen) = fit_scan::looks(tree);
     let (mut seen, mut is_new) = (Vec::new(), false);
     for look in looks {
-        let remembered = known.remove(look.path.as_str()).filter(|(remembered, _)| Some(*remembered) == identity(&look));
+        let remembered =
+            known.remove(look.path.as_str()).filter(|(of, is_text, _)| Some(*of) == identity(&look) && *is_text == look.is_text);
         is_new |= remembered.is_none();
-        let facts = remembered.map_or_else(|| fit_scan::look(&look, python, open), |(_, facts)| facts);
+        let facts = remembered.map_or_else(|| fit_scan::look(&look, python, open), |(_, _, facts)| facts);
         seen.push((look, facts));
     }
     if let (Some(cache), Some(path), true) = (cache, &path, is_new || !known.is_empty()) {

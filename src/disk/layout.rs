@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value, json};
 
 use super::atomic::{self, Existing};
+use super::place::{self, PlaceError};
 use super::verified::{CopyError, Verified, copy};
 use crate::fault::{Failure, Fault};
 use crate::oci::config::CONFIG_BYTES_MAX;
@@ -21,6 +22,8 @@ use crate::oci::manifest::{Descriptor, Document, MANIFEST_BYTES_MAX, media};
 
 /// The annotation that has the tag.
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
+/// Where the blobs are.
+const BLOBS: &str = "blobs/sha256";
 /// What `oci-layout` says.
 pub const LAYOUT_FILE: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
 
@@ -40,6 +43,24 @@ pub enum LayoutError {
         path: PathBuf,
         /// What is missing or wrong.
         reason: String,
+    },
+    /// There is something in its place that is no layout.
+    #[error("`{}` is there and is no layout that takes an image", .path.display())]
+    Occupied {
+        /// The folder.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: Box<LayoutError>,
+    },
+    /// Nothing can be written in its place.
+    #[error("no layout can be written at `{}`", .path.display())]
+    Place {
+        /// The folder.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: PlaceError,
     },
     /// The disk refused.
     #[error("cannot {operation} `{}`", .path.display())]
@@ -105,7 +126,8 @@ impl Failure for LayoutError {
     fn fault(&self) -> Fault {
         match self {
             LayoutError::Disk { .. } => Fault::Ours,
-            LayoutError::Choose { .. } => Fault::Usage,
+            LayoutError::Choose { .. } | LayoutError::Occupied { .. } => Fault::Usage,
+            LayoutError::Place { source, .. } => source.fault(),
             LayoutError::NotALayout { .. } | LayoutError::NoTag { .. } | LayoutError::Missing { .. } => Fault::Missing,
             LayoutError::Blob { source, .. } => source.fault(),
             LayoutError::TooLarge { .. } => Fault::Remote,
@@ -115,6 +137,8 @@ impl Failure for LayoutError {
     fn remedy(&self) -> Option<String> {
         match self {
             LayoutError::Choose { path, count: 2.., .. } => Some(format!("name one: `oci:{}:TAG`", path.display())),
+            LayoutError::Occupied { .. } => Some("name another folder".to_owned()),
+            LayoutError::Place { source, .. } => source.remedy(),
             LayoutError::Blob { source, .. } => source.remedy(),
             _ => None,
         }
@@ -135,12 +159,22 @@ impl Layout {
         }
     }
 
+    /// Refuses a folder in which no image can be put, by what can be known before; nothing is made.
+    pub fn check(root: &Path) -> Result<(), LayoutError> {
+        if !is_new(root) {
+            let read = Layout::open(root).and_then(|layout| layout.manifests());
+            read.map_err(|source| LayoutError::Occupied { path: root.to_owned(), source: Box::new(source) })?;
+        }
+        let places = place::takes_folder(root).and_then(|()| place::takes_folder(&root.join(BLOBS)));
+        places.map_err(|source| LayoutError::Place { path: root.to_owned(), source })
+    }
+
     /// Opens a layout, and makes one where there is nothing or an empty folder.
     pub fn create(root: &Path) -> Result<Layout, LayoutError> {
-        let blobs = root.join("blobs/sha256");
-        let mark = root.join("oci-layout");
-        let empty = fs::read_dir(root).map_or(true, |mut entries| entries.next().is_none());
-        if empty && !mark.exists() {
+        Layout::check(root)?;
+        let blobs = root.join(BLOBS);
+        if is_new(root) {
+            let mark = root.join("oci-layout");
             fs::create_dir_all(&blobs).map_err(disk("create", &blobs))?;
             atomic::write(&mark, LAYOUT_FILE.as_bytes()).map_err(disk("write", &mark))?;
         }
@@ -155,7 +189,7 @@ impl Layout {
     }
 
     fn blob_path(&self, digest: &Digest) -> PathBuf {
-        self.root.join("blobs/sha256").join(digest.hex())
+        self.root.join(BLOBS).join(digest.hex())
     }
 
     /// Whether a blob is there, whole: it is read and compared.
@@ -174,7 +208,7 @@ impl Layout {
     pub fn put_blob(&self, descriptor: &Descriptor, source: &mut dyn Read) -> Result<(), LayoutError> {
         let path = self.blob_path(&descriptor.digest);
         let failed = disk("write", &path);
-        let mut file = atomic::temporary(&self.root.join("blobs/sha256")).map_err(&failed)?;
+        let mut file = atomic::temporary(&self.root.join(BLOBS)).map_err(&failed)?;
         copy(descriptor, source, &mut file).map_err(|error| match error {
             CopyError::Write(error) => failed(error),
             source => LayoutError::Blob { path: self.root.clone(), source },
@@ -292,6 +326,11 @@ pub fn index_with(mut current: Map<String, Value>, top: &Document, tag: Option<&
     current.entry("mediaType").or_insert(json!(media::OCI_INDEX));
     current.insert("manifests".to_owned(), Value::Array(manifests));
     canonical(&current)
+}
+
+/// Whether a layout would be the first thing there. What is no folder at all is for the place to be refused.
+fn is_new(root: &Path) -> bool {
+    fs::read_dir(root).map_or(true, |mut entries| entries.next().is_none())
 }
 
 fn open(path: &Path) -> Result<Option<File>, LayoutError> {

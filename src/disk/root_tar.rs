@@ -1,7 +1,9 @@
 //! A root file system's tar, plain or compressed, as the tar that a layer is made of.
 //!
-//! What `docker export`, `podman export` and a distribution's downloads are: told by their first bytes, not by their names. It judges no entries; the layer has
-//! them as they are. What must stay true: the same tar gives the same layer, however it was packed; and a file that is no tar is refused before any of it is read on.
+//! What `docker export`, `podman export` and a distribution's downloads are: told by their first bytes, not by their names. It changes no entries; the layer has
+//! them as they are. One is refused: a model's contract, whose files would stay below those of every model that is built on this base.
+//!
+//! What must stay true: the same tar gives the same layer, however it was packed; and a file that is no tar is refused before any of it is read on.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read};
@@ -41,7 +43,56 @@ pub fn open(path: &Path) -> io::Result<impl Read + use<>> {
     if block.get(WORD_AT..WORD_AT + WORD.len()) != Some(WORD) {
         return Err(invalid("it is no tar archive"));
     }
-    Ok(io::Cursor::new(block).chain(tar))
+    Ok(Watched { tar: io::Cursor::new(block).chain(tar), block: Vec::with_capacity(BLOCK_BYTES), skip_bytes: 0 })
+}
+
+/// The member that a model image has, and no base.
+const CONTRACT: &[u8] = b"model/contract.protobin";
+
+/// A tar that fails where that member begins. It is read as it comes: headers are looked at in passing, by their plain fields, in which every archiver has so short
+/// a name.
+struct Watched<R> {
+    tar: R,
+    /// What has been seen of the header that is being read.
+    block: Vec<u8>,
+    /// How much comes before the next header.
+    skip_bytes: u64,
+}
+
+impl<R: Read> Read for Watched<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.tar.read(buffer)?;
+        let mut rest = &buffer[..length];
+        while !rest.is_empty() {
+            let taken = self.skip_bytes.min(rest.len() as u64) as usize;
+            self.skip_bytes -= taken as u64;
+            rest = &rest[taken..];
+            let taken = rest.len().min(BLOCK_BYTES - self.block.len());
+            self.block.extend_from_slice(&rest[..taken]);
+            rest = &rest[taken..];
+            if self.block.len() == BLOCK_BYTES {
+                self.pass_header()?;
+            }
+        }
+        Ok(length)
+    }
+}
+
+impl<R> Watched<R> {
+    fn pass_header(&mut self) -> io::Result<()> {
+        let header = tar::Header::from_byte_slice(&self.block);
+        let name = header.path_bytes();
+        let name = name.strip_prefix(b"./").or_else(|| name.strip_prefix(b"/")).unwrap_or(&name);
+        if name == CONTRACT {
+            return Err(invalid("it has /model/contract.protobin: this is a model's image, and not the base of one"));
+        }
+        // Whoever cannot be understood is looked at block by block. Links and folders have no bytes, whatever they say.
+        let has_bytes = !matches!(header.entry_type().as_byte(), b'1'..=b'6');
+        let size_bytes = if has_bytes { header.entry_size().unwrap_or(0) } else { 0 };
+        self.skip_bytes = size_bytes.checked_next_multiple_of(BLOCK_BYTES as u64).unwrap_or(0);
+        self.block.clear();
+        Ok(())
+    }
 }
 
 /// The first bytes, as many as there are.
@@ -86,6 +137,30 @@ mod tests {
         for packed in [tar.clone(), gzip(&tar), in_two, zstd::encode_all(tar.as_slice(), 3).unwrap()] {
             assert_eq!(read(&packed).unwrap(), tar);
         }
+    }
+
+    #[test]
+    fn a_models_contract_is_refused_wherever_it_stands() {
+        let tar = |paths: &[&str]| {
+            let mut tar = tar::Builder::new(Vec::new());
+            for path in paths {
+                let mut header = tar::Header::new_gnu();
+                header.set_size(700);
+                header.set_mode(0o644);
+                header.as_mut_bytes()[..path.len()].copy_from_slice(path.as_bytes());
+                header.set_cksum();
+                // What a file says is no header.
+                let bytes = [b"model/contract.protobin".as_slice(), &[0; 677]].concat();
+                tar.append(&header, bytes.as_slice()).unwrap();
+            }
+            tar.into_inner().unwrap()
+        };
+        for path in ["model/contract.protobin", "./model/contract.protobin", "/model/contract.protobin"] {
+            for tar in [tar(&["etc/passwd", path]), gzip(&tar(&[path, "etc/passwd"]))] {
+                assert!(read(&tar).unwrap_err().to_string().contains("a model's image"), "{path}");
+            }
+        }
+        assert!(read(&tar(&["etc/passwd", "model/contract.prototxt", "x/model/contract.protobin"])).is_ok());
     }
 
     #[test]

@@ -12,6 +12,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::atomic;
+use super::bytecode_cache::BytecodeCache;
 use super::store::{Store, StoreError, failed};
 use super::store_members::{BLOBS, REFERRERS};
 use super::store_removal::digests_in;
@@ -232,10 +233,14 @@ impl Store {
 }
 
 impl Store {
-    /// Removes the wheels that were last used before the horizon from the service's own cache; those that a layer needs are content as well. Returns their bytes.
+    /// Removes the wheels, and the bytecode of wheels, that were last used before the horizon from the service's own cache; what a layer needs is content as
+    /// well. Returns their bytes.
     pub fn collect_wheels(&self, horizon: &Horizon) -> Result<u64, StoreError> {
-        let folder = self.root().join("wheels");
-        WheelCache::remove_unused(&folder, horizon.before).map_err(failed("tidy", &folder))
+        let mut bytes = 0;
+        for folder in [self.root().join("wheels"), BytecodeCache::below(self.root()).archives] {
+            bytes += WheelCache::remove_unused(&folder, horizon.before).map_err(failed("tidy", &folder))?;
+        }
+        Ok(bytes)
     }
 }
 

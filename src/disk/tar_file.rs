@@ -1,7 +1,8 @@
 //! A tar file of our own, written as a stream.
 //!
 //! For image archives: headers as in our layers (`oci/tar_header.rs`), blobs compared with their descriptors while they pass, memory that
-//! does not grow with them. The file has another name until [`TarFile::publish`]; one that is dropped leaves nothing.
+//! does not grow with them. The file has another name until [`TarFile::publish`]; one that is dropped leaves nothing. Whether one can be written in a place is told
+//! before ([`check`]).
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Write};
@@ -10,6 +11,7 @@ use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
 
 use super::atomic::{self, Existing};
+use super::place::{self, PlaceError};
 use super::render::READ_BYTES;
 use super::stream::fill;
 use super::verified::{CopyError, copy};
@@ -33,6 +35,15 @@ pub enum TarFileError {
         #[source]
         source: io::Error,
     },
+    /// Its folder takes no file.
+    #[error("no archive can be written at `{}`", .path.display())]
+    Place {
+        /// The archive.
+        path: PathBuf,
+        /// What is wrong with the folder.
+        #[source]
+        source: PlaceError,
+    },
     /// What is there is no archive: it is somebody's, or a device.
     #[error("`{}` is there and is no archive", .path.display())]
     Occupied {
@@ -54,6 +65,7 @@ impl Failure for TarFileError {
     fn fault(&self) -> Fault {
         match self {
             TarFileError::Write { .. } => Fault::Ours,
+            TarFileError::Place { source, .. } => source.fault(),
             TarFileError::Occupied { .. } => Fault::Usage,
             TarFileError::Blob { source, .. } => source.fault(),
         }
@@ -62,6 +74,7 @@ impl Failure for TarFileError {
     fn remedy(&self) -> Option<String> {
         match self {
             TarFileError::Write { .. } => None,
+            TarFileError::Place { source, .. } => source.remedy(),
             TarFileError::Occupied { .. } => Some("name another file, or remove this one first".to_owned()),
             TarFileError::Blob { source, .. } => source.remedy(),
         }
@@ -79,11 +92,8 @@ pub struct TarFile {
 impl TarFile {
     /// Begins the archive that will be `path`, in the place of an archive that may be there. Anything else that is there stays, a link to an archive too.
     pub fn create(path: &Path) -> Result<TarFile, TarFileError> {
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        if is_occupied(path) {
-            return Err(TarFileError::Occupied { path: path.to_owned() });
-        }
-        let file = atomic::temporary(folder).map_err(|source| TarFileError::Write { path: path.to_owned(), source })?;
+        check(path)?;
+        let file = atomic::temporary(folder_of(path)).map_err(|source| TarFileError::Write { path: path.to_owned(), source })?;
         Ok(TarFile { path: path.to_owned(), file: BufWriter::with_capacity(READ_BYTES, file), broken: false })
     }
 
@@ -142,6 +152,17 @@ fn header(name: &str, kind: &EntryKind) -> Vec<u8> {
     let path = TreePath::new(name).expect("the names in image archives are ours");
     tar_header::blocks(&path, kind, 0)
 }
+
+/// Refuses a path at which no archive can be written, by what can be known before; nothing is made.
+pub fn check(path: &Path) -> Result<(), TarFileError> {
+    place::takes_files(folder_of(path)).map_err(|source| TarFileError::Place { path: path.to_owned(), source })?;
+    if is_occupied(path) { Err(TarFileError::Occupied { path: path.to_owned() }) } else { Ok(()) }
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
 /// Whether there is what an archive must not replace: anything but a regular file that is empty or a tar.
 fn is_occupied(path: &Path) -> bool {
     let Ok(metadata) = fs::symlink_metadata(path) else { return false };

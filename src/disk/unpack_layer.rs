@@ -103,18 +103,24 @@ impl Failure for UnpackError {
     }
 }
 
+/// The tar that a layer's blob is made of; `None`: the type is none that is known.
+pub(super) fn tar_of<'a>(media_type: &str, blob: &'a mut dyn Read) -> io::Result<Option<Box<dyn Read + 'a>>> {
+    Ok(match media_type {
+        media::OCI_LAYER | media::DOCKER_LAYER => Some(Box::new(blob)),
+        // A gzip file may have many members (RFC 1952, 2.2): a layer of packages has, and so have those of other builders.
+        media::OCI_LAYER_GZIP | media::DOCKER_LAYER_GZIP => Some(Box::new(MultiGzDecoder::new(BufReader::new(blob)))),
+        // Whoever copied the image may have packed it anew; the diff ID still tells.
+        media::OCI_LAYER_ZSTD => Some(Box::new(zstd::stream::read::Decoder::new(blob)?)),
+        _ => None,
+    })
+}
+
 /// Unpacks the blob of `layer` below `folder`; its files may have `bytes_max` together, which an image that only carries our label may not keep to.
 pub fn unpack(blob: &mut dyn Read, layer: &ImageLayer, folder: &Path, bytes_max: u64) -> Result<Unpacked, UnpackError> {
     let digest = layer.descriptor.digest;
     let read_error = |source| UnpackError::Read { digest, source };
-    let tar: Box<dyn Read + '_> = match layer.descriptor.media_type.as_str() {
-        media::OCI_LAYER | media::DOCKER_LAYER => Box::new(blob),
-        // A gzip file may have many members (RFC 1952, 2.2): a layer of packages has, and so have those of other builders.
-        media::OCI_LAYER_GZIP | media::DOCKER_LAYER_GZIP => Box::new(MultiGzDecoder::new(BufReader::new(blob))),
-        // Whoever copied the image may have packed it anew; the diff ID still tells.
-        media::OCI_LAYER_ZSTD => Box::new(zstd::stream::read::Decoder::new(blob).map_err(read_error)?),
-        other => return Err(UnpackError::Type { digest, media_type: other.to_owned() }),
-    };
+    let tar = tar_of(&layer.descriptor.media_type, blob).map_err(read_error)?;
+    let tar = tar.ok_or_else(|| UnpackError::Type { digest, media_type: layer.descriptor.media_type.clone() })?;
     let mut hashed = Hashed { inner: tar, hasher: Hasher::new() };
     let mut archive = tar::Archive::new(&mut hashed);
     let mut unpacked = Unpacked::default();

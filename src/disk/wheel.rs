@@ -1,7 +1,8 @@
 //! Wheels on disk, and the layer that they make.
 //!
-//! A [`Wheel`] is a file that has been opened, compared with its digest by whoever found it (`wheel_cache.rs`), and whose directory has been read. [`layer`] lays
-//! several out in one folder, as an installer would one after another. No file is unpacked but the few that installing changes.
+//! A [`Wheel`] is a file that has been opened, compared with its digest by whoever found it (`wheel_cache.rs`), and whose directory has been read. [`Laid`] lays
+//! several out in one folder, as an installer would one after another. No file is unpacked but the few that installing changes, and sources where they are
+//! compiled (`bytecode_cache.rs`).
 //!
 //! What must stay true: the layer is a function of the wheels' names and bytes; two wheels that write one file are said, and the order of names decides.
 
@@ -16,6 +17,7 @@ use super::zip_directory::{self, ZipError, ZipMember};
 use crate::fault::{Failure, Fault};
 use crate::model::python_package::WheelName;
 use crate::model::wheel_layout::{self, From, WheelError, WheelMember};
+use crate::oci::digest::Digest;
 use crate::oci::layer::RecipeError;
 use crate::oci::packed::{Body, Member, PackedFile, PackedLayer};
 use crate::oci::path::TreePath;
@@ -23,6 +25,9 @@ use crate::oci::splice::SplicedFile;
 
 /// What wheels may hold together, unpacked: the largest model.
 const UNPACKED_BYTES_MAX: u64 = 64 << 30;
+
+/// The largest source that is compiled: generated tables have a few MiB, and what a compiler holds of a source is a hundred times its size.
+const SOURCE_BYTES_MAX: u64 = 8 << 20;
 
 /// A wheel that has been opened.
 pub struct Wheel {
@@ -86,9 +91,23 @@ impl Wheel {
         Ok(Wheel { name, spliced, file, members })
     }
 
+    /// Its name.
+    pub fn name(&self) -> &WheelName {
+        &self.name
+    }
+
+    /// The digest of its bytes.
+    pub fn digest(&self) -> Digest {
+        self.spliced.digest
+    }
+
     /// The bytes of a small member, compared with its CRC.
     fn read(&self, at: usize) -> io::Result<Vec<u8>> {
-        let member = &self.members[at];
+        let &ZipMember { deflated, crc32, size_bytes, offset_bytes, packed_bytes, .. } = &self.members[at];
+        self.unpack(&Member { archive: 0, offset_bytes, packed_bytes, deflated, crc32 }, size_bytes)
+    }
+
+    fn unpack(&self, member: &Member, size_bytes: u64) -> io::Result<Vec<u8>> {
         let damaged = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
         if member.packed_bytes > wheel_layout::SMALL_BYTES_MAX {
             return Err(damaged("it is too large"));
@@ -97,16 +116,39 @@ impl Wheel {
         self.file.read_exact_at(&mut packed, member.offset_bytes)?;
         let mut bytes = Vec::new();
         if member.deflated {
-            flate2::read::DeflateDecoder::new(packed.as_slice()).take(member.size_bytes.saturating_add(1)).read_to_end(&mut bytes)?;
+            flate2::read::DeflateDecoder::new(packed.as_slice()).take(size_bytes.saturating_add(1)).read_to_end(&mut bytes)?;
         } else {
             bytes = packed;
         }
         let mut crc = flate2::Crc::new();
         crc.update(&bytes);
-        if bytes.len() as u64 != member.size_bytes || crc.sum() != member.crc32 {
+        if bytes.len() as u64 != size_bytes || crc.sum() != member.crc32 {
             return Err(damaged("its bytes are not those that the wheel's directory tells of"));
         }
         Ok(bytes)
+    }
+
+    /// Its sources in Python that a model may import, by their places below the folder of packages: no scripts and no test suites, which are half of
+    /// NumPy's, SciPy's and scikit-learn's bytecode. (One that is imported all the same is compiled then.)
+    pub fn sources(&self) -> Result<Vec<(TreePath, PackedFile)>, WheelFileError> {
+        let is_of_tests = |path: &TreePath| path.components().any(|name| name == "tests");
+        let is_source = |path: &TreePath, file: &PackedFile| {
+            path.as_str().ends_with(".py")
+                && !path.as_str().starts_with("bin/")
+                && !is_of_tests(path)
+                && file.size_bytes <= SOURCE_BYTES_MAX
+        };
+        Ok(self.files(0)?.into_iter().filter(|(path, file)| is_source(path, file)).collect())
+    }
+
+    /// The bytes of one of its files.
+    pub fn read_file(&self, path: &TreePath, file: &PackedFile) -> Result<Vec<u8>, WheelFileError> {
+        let read = match &file.body {
+            Body::Inline(bytes) => Ok(bytes.to_vec()),
+            Body::Member(member) => self.unpack(member, file.size_bytes),
+        };
+        let of_wheel = |source| WheelError::Read { wheel: self.name.file_name.clone(), member: path.to_string(), source };
+        Ok(read.map_err(of_wheel)?)
     }
 
     /// Its files, as the `archive`th archive of a layer.
@@ -129,27 +171,53 @@ impl Wheel {
     }
 }
 
-/// The layer of `wheels` below `root`, and what had to be said.
-pub fn layer(mut wheels: Vec<Wheel>, root: &TreePath, modified_s: u64) -> Result<(PackedLayer, Vec<String>), WheelFileError> {
-    wheels.sort_by(|a, b| a.name.project.cmp(&b.name.project));
-    let (mut files, mut warnings): (BTreeMap<TreePath, (usize, PackedFile)>, Vec<String>) = (BTreeMap::new(), Vec::new());
-    let mut total_bytes = 0u64;
-    for (at, wheel) in wheels.iter().enumerate() {
-        for (path, file) in wheel.files(at)? {
-            total_bytes = total_bytes.saturating_add(file.size_bytes);
-            let Some((before, replaced)) = files.insert(root.join(&path), (at, file.clone())) else { continue };
-            if !is_same(&replaced, &file) {
-                let (first, second) = (&wheels[before].name.file_name, &wheel.name.file_name);
-                warnings.push(format!("`{path}` is in `{first}` and in `{second}`: the second's is installed"));
+/// Wheels, laid out in one folder.
+pub struct Laid {
+    /// By the names of their projects.
+    wheels: Vec<Wheel>,
+    /// What lies where: whose it is, and the file.
+    files: BTreeMap<TreePath, (usize, PackedFile)>,
+    /// What had to be said.
+    pub warnings: Vec<String>,
+}
+
+impl Laid {
+    /// Lays wheels out.
+    pub fn out(mut wheels: Vec<Wheel>) -> Result<Laid, WheelFileError> {
+        wheels.sort_by(|a, b| a.name.project.cmp(&b.name.project));
+        let (mut files, mut warnings): (BTreeMap<TreePath, (usize, PackedFile)>, Vec<String>) = (BTreeMap::new(), Vec::new());
+        let mut total_bytes = 0u64;
+        for (at, wheel) in wheels.iter().enumerate() {
+            for (path, file) in wheel.files(at)? {
+                total_bytes = total_bytes.saturating_add(file.size_bytes);
+                let Some((before, replaced)) = files.insert(path.clone(), (at, file.clone())) else { continue };
+                if !is_same(&replaced, &file) {
+                    let (first, second) = (&wheels[before].name.file_name, &wheel.name.file_name);
+                    warnings.push(format!("`{path}` is in `{first}` and in `{second}`: the second's is installed"));
+                }
             }
         }
+        if total_bytes > UNPACKED_BYTES_MAX {
+            return Err(WheelFileError::TooLarge);
+        }
+        Ok(Laid { wheels, files, warnings })
     }
-    if total_bytes > UNPACKED_BYTES_MAX {
-        return Err(WheelFileError::TooLarge);
+
+    /// The wheels, by the names of their projects.
+    pub fn wheels(&self) -> &[Wheel] {
+        &self.wheels
     }
-    let files = files.into_iter().map(|(path, (_, file))| (path, file)).collect();
-    let archives = wheels.into_iter().map(|wheel| wheel.spliced).collect();
-    Ok((PackedLayer::new(archives, files, modified_s)?, warnings))
+
+    /// The layer of them below `root`; `modified_s` is the time stamp of every entry.
+    pub fn layer(&self, root: &TreePath, modified_s: u64) -> Result<PackedLayer, RecipeError> {
+        let files = self.files.iter().map(|(path, (_, file))| (root.join(path), file.clone())).collect();
+        PackedLayer::new(self.wheels.iter().map(|wheel| wheel.spliced.clone()).collect(), files, modified_s)
+    }
+
+    /// Whose file lies at a path, by the wheel's place.
+    pub fn owner(&self, path: &TreePath) -> Option<usize> {
+        self.files.get(path).map(|(at, _)| *at)
+    }
 }
 
 /// Whether two wheels bring the same file, as far as their directories tell.

@@ -100,7 +100,7 @@ pub fn judge(facts: &Facts, payload: &Tree, ground: &Ground<'_>) -> Vec<Finding>
 
 /// How many files were not looked at, as a note for the user.
 pub fn unseen(facts: &Facts) -> Option<String> {
-    (facts.unseen > 0).then(|| format!("{} files were not looked at for secrets and pickles: there are too many", facts.unseen))
+    (facts.unseen > 0).then(|| format!("{} files were not looked at, or only at their beginnings: there are too many", facts.unseen))
 }
 
 struct Judge<'a> {

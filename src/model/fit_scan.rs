@@ -28,7 +28,7 @@ use crate::oci::layer::{Content, EntryKind};
 use crate::oci::path::TreePath;
 
 /// The most files that are opened, and the most bytes of text that are read; what is past them is not looked at, and that is said.
-pub const FILES_MAX: usize = 20_000;
+pub const FILES_MAX: usize = 200_000;
 /// See [`FILES_MAX`].
 pub const TEXTS_BYTES_MAX: u64 = 64 << 20;
 
@@ -85,21 +85,25 @@ pub struct Look<'a> {
     pub size_bytes: u64,
     /// Where its bytes are.
     pub content: &'a Content,
+    /// Whether it is read whole, should it be a text; else only its beginning is, as far as that is a model's.
+    pub is_text: bool,
 }
 
-/// The files of a tree that are looked at, sorted by path, and how many are left out for their number.
+/// The files of a tree that are looked at, sorted by path, and how many are not, or not whole, since there are so many.
 pub fn looks(tree: &Tree) -> (Vec<Look<'_>>, usize) {
     let (mut looks, mut unseen, mut texts_bytes) = (Vec::new(), 0, 0_u64);
     for (path, node) in tree.nodes() {
         let EntryKind::File { size_bytes, content, .. } = node else { continue };
-        if *size_bytes == 0 || OPAQUE.contains(&extension(path).as_str()) {
+        if *size_bytes == 0 {
             continue;
         }
-        texts_bytes += if *size_bytes <= TEXT_BYTES_MAX { *size_bytes } else { 0 };
-        if looks.len() < FILES_MAX && texts_bytes <= TEXTS_BYTES_MAX || is_model(path) {
-            looks.push(Look { path, size_bytes: *size_bytes, content });
-        } else {
-            unseen += 1;
+        let may_be_text = *size_bytes <= TEXT_BYTES_MAX && !OPAQUE.contains(&extension(path).as_str());
+        texts_bytes += if may_be_text { *size_bytes } else { 0 };
+        let is_text = may_be_text && (texts_bytes <= TEXTS_BYTES_MAX || is_model(path));
+        let is_seen = looks.len() < FILES_MAX || is_model(path);
+        unseen += usize::from(!is_seen || may_be_text && !is_text);
+        if is_seen {
+            looks.push(Look { path, size_bytes: *size_bytes, content, is_text });
         }
     }
     (looks, unseen)
@@ -126,6 +130,12 @@ fn is_model(path: &TreePath) -> bool {
 pub fn look(look: &Look<'_>, python: Option<Version>, open: Open<'_>) -> FileFacts {
     let Ok(mut reader) = open(look.content) else { return FileFacts::default() };
     let (path, size_bytes) = (look.path.as_str(), look.size_bytes);
+    if let Some(findings) = fit_pickle::check(path, &mut reader, size_bytes) {
+        return FileFacts { findings, ..FileFacts::default() };
+    }
+    if reader.seek(SeekFrom::Start(0)).is_err() {
+        return FileFacts::default();
+    }
     let extension = extension(look.path);
     match extension.as_str() {
         _ if look.path.file_name() == "saved_model.pb" => {
@@ -138,14 +148,7 @@ pub fn look(look: &Look<'_>, python: Option<Version>, open: Open<'_>) -> FileFac
         "h5" | "hdf5" | "keras" => return FileFacts { findings: lambdas(path, reader, size_bytes), ..FileFacts::default() },
         _ => {}
     }
-    let mut head = Vec::new();
-    if (&mut reader).take(16).read_to_end(&mut head).is_err() || reader.seek(SeekFrom::Start(0)).is_err() {
-        return FileFacts::default();
-    }
-    if fit_pickle::may_be(&look.path.file_name().to_ascii_lowercase(), &head) {
-        return FileFacts { findings: fit_pickle::check(path, reader, size_bytes), ..FileFacts::default() };
-    }
-    if size_bytes > TEXT_BYTES_MAX {
+    if !look.is_text {
         return FileFacts::default();
     }
     text_facts(path, &extension, &text(reader), python)
@@ -235,7 +238,7 @@ mod tests {
     #[test]
     fn each_file_goes_to_its_check() {
         let evil = b"cos\nsystem\n(S'true'\ntR.";
-        let marked = b"\x80\x04\x95\x10\0\0\0\0\0\0\0cos\nsystem\n.";
+        let marked = b"\x80\x04\x95\x10\0\0\0\0\0\0\0cos\nsystem\n)R.";
         let secret = format!("key = '{}{}'", "glpat-", "aB3dE5gH7jK9mN1pQ2rS");
         let files: Vec<(&str, &[u8])> = vec![
             ("m.pkl", evil),
@@ -245,11 +248,20 @@ mod tests {
             ("src/a.py", b"import sklearn\n"),
             ("conf/x.toml", secret.as_bytes()),
             ("empty", b""),
+            ("words.txt", b"cos\ncosine\n"),
         ];
         let facts = scan(&tree(&files), None, &open);
         let found: Vec<(&str, Vec<&str>)> =
             facts.files.iter().map(|(path, facts)| (path.as_str(), facts.findings.iter().map(|f| f.check.word()).collect())).collect();
-        let expected = [("conf/x.toml", vec!["secrets"]), ("m.pkl", vec!["pickle"]), ("src/a.py", vec![]), ("weights", vec!["pickle"])];
+        let pickle = || vec!["pickle"];
+        let expected = [
+            ("a.png", pickle()),
+            ("conf/x.toml", vec!["secrets"]),
+            ("m.pkl", pickle()),
+            ("notes.txt", pickle()),
+            ("src/a.py", vec![]),
+            ("weights", pickle()),
+        ];
         assert_eq!(found, expected);
         assert_eq!(facts.files["src/a.py"].python.as_ref().unwrap().imports[0].module, "sklearn");
         assert_eq!(facts.unseen, 0);

@@ -15,8 +15,10 @@ use super::framework::{FrameworkError, Open};
 use super::keras_ways;
 use super::name::{ModelName, NameError};
 use super::python_code::{CodeError, FUNC_MAIN};
-use super::requirements::{self, Required, RequirementsError};
+use super::required::{Required, RequiredError};
+use super::requirements;
 use super::requirements_lock;
+use super::requirements_text;
 use super::tree::Tree;
 use crate::contract::contract::Contract;
 use crate::fault::{Failure, Fault};
@@ -44,6 +46,8 @@ pub struct Given {
     pub tags: Vec<String>,
     /// The file of requirements that an install command names.
     pub requirements: Option<TreePath>,
+    /// They are not installed, so that it does not matter what they say.
+    pub no_requirements: bool,
 }
 
 /// A model that can be built.
@@ -152,7 +156,7 @@ pub enum IntakeError {
     Code(#[from] CodeError),
     /// The requirements, or their lock, are not taken.
     #[error(transparent)]
-    Requirements(#[from] RequirementsError),
+    Required(#[from] RequiredError),
     /// `install-command` names a file that is not there.
     #[error("`{file}` in `install-command` is not among the model's files")]
     MissingRequirements {
@@ -182,7 +186,7 @@ impl Failure for IntakeError {
             IntakeError::Framework(error) => error.fault(),
             IntakeError::Definition(error) => error.fault(),
             IntakeError::ContractFile(error) => error.fault(),
-            IntakeError::Requirements(error) => error.fault(),
+            IntakeError::Required(error) => error.fault(),
             _ => Fault::Invalid,
         }
     }
@@ -193,7 +197,7 @@ impl Failure for IntakeError {
             IntakeError::Name(error) => error.remedy(),
             IntakeError::Framework(error) => error.remedy(),
             IntakeError::Code(error) => error.remedy(),
-            IntakeError::Requirements(error) => error.remedy(),
+            IntakeError::Required(error) => error.remedy(),
             IntakeError::NoName => Some("name it with `--name`, or with `name` in serving.yaml".to_owned()),
             IntakeError::MissingPayload { .. } => Some("correct the entry in serving.yaml; names are relative to its folder".to_owned()),
             IntakeError::Empty => Some("run the command in the model's folder".to_owned()),
@@ -232,9 +236,9 @@ pub fn intake(tree: &Tree, given: &Given, open: Open<'_>) -> Result<Model, Intak
     }
     let model_type = said_type.map(str::to_owned).or(detected);
     let required = required(tree, &payload, given.requirements.as_ref().or(definition.requirements.as_ref()), open)?;
-    if let Some(required) = required.as_ref().filter(|_| is_python) {
+    if let Some(required) = required.as_ref().filter(|_| is_python && !given.no_requirements) {
         // What is refused is refused before anything is sent or numbered.
-        requirements::read(&required.file, &required.bytes)?;
+        required.check()?;
     }
     Ok(Model {
         name,
@@ -267,7 +271,9 @@ fn required(tree: &Tree, payload: &Tree, named: Option<&TreePath>, open: Open<'_
     let mut lock = None;
     for name in [requirements_lock::FILE_NAME, "pylock.toml"] {
         if let Some((size_bytes, content)) = tree.file(name).filter(|_| lock.is_none()) {
-            lock = Some((name.to_owned(), read_small(name, size_bytes, content, requirements_lock::LOCK_BYTES_MAX, open)?));
+            let bytes = read_small(name, size_bytes, content, requirements_lock::LOCK_BYTES_MAX, open)?;
+            // Kept as UTF-8, whatever wrote it; what is no text is refused when it is read.
+            lock = Some((name.to_owned(), requirements_text::decode(&bytes).map_or(bytes, String::into_bytes)));
         }
     }
     Ok(Some(Required { file: file.to_owned(), bytes, lock }))

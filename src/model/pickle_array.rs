@@ -62,6 +62,11 @@ pub(super) struct ArrayState {
 const DIMENSIONS_MAX: usize = 64;
 
 impl ArrayState {
+    /// A stand-in has been made: what was heard before is no state of it.
+    pub(super) fn begin(&mut self) {
+        (self.key, self.shape, self.element, self.padded) = (Key::Other, None, None, false);
+    }
+
     /// A text was pushed.
     pub(super) fn text(&mut self, text: &[u8]) {
         self.named = element(text);
@@ -171,6 +176,23 @@ mod tests {
         state.taken(8);
         assert_eq!(state.set(), Behind::Unknown);
         assert_eq!(state.set(), Behind::Opcode);
+        // The dtype of a number, whose class is called as the key is, and then an array; in older files the state has no order.
+        state.text(b"dtype");
+        state.text(b"u8");
+        state.called();
+        state.begin();
+        describe(&mut state);
+        state.text(b"u4");
+        state.called();
+        assert_eq!(state.set(), Behind::Elements { size_bytes: 48, padded: false });
+        state.begin();
+        state.text(b"dtype");
+        state.text(b"u2");
+        state.called();
+        state.text(b"shape");
+        state.number(5);
+        assert_eq!(state.set(), Behind::Elements { size_bytes: 10, padded: false });
+        state.begin();
         state.text(b"shape");
         state.number(u64::MAX);
         state.number(2);

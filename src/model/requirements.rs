@@ -1,31 +1,25 @@
 //! `requirements.txt`, as far as it has to be known before it is resolved.
 //!
-//! The file is pip's, and so is its grammar ("Requirements File Format"): what the requirements mean (versions, extras, markers) is left to the resolver. Here
-//! it is read into lines, and what cannot be had without running somebody's code, or without leaving the model's folder, is refused by its line:
-//! sources, folders, URLs, other files, settings of indexes (those are this machine's own).
+//! The file is pip's, and so is its grammar ("Requirements File Format"): what the requirements mean is left to the resolver. Here it is read into lines
+//! (`requirements_text.rs`), what is no requirement is refused by its place (`requirement_line.rs`), and so is what cannot be had without running somebody's code, or
+//! without leaving the model's folder: sources, folders, URLs, other files, settings of indexes (those are this machine's own).
 //!
 //! What must stay true: what comes out holds requirements and their hashes, and not one option that makes a resolver read a file or an address.
 
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-use super::python_package::{is_name, normalised};
+use super::python_package::normalised;
+use super::requirement_line::{self, Parts, Wrong};
+use super::requirements_text::{LogicalLine, decode, logical_lines};
 use crate::fault::{Failure, Fault};
+use crate::oci::digest::Digest;
 
 /// The largest file that is read.
 pub const REQUIREMENTS_BYTES_MAX: u64 = 1 << 20;
 /// The file's usual name.
 pub const FILE_NAME: &str = "requirements.txt";
-
-/// What a model requires, as it came.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Required {
-    /// The file with the requirements.
-    pub file: String,
-    /// Its bytes.
-    pub bytes: Vec<u8>,
-    /// The lock beside it: its name and its bytes.
-    pub lock: Option<(String, Vec<u8>)>,
-}
 
 /// One requirement.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,25 +30,29 @@ pub struct Requirement {
     pub project: String,
     /// All of it, on one line.
     pub text: String,
+    /// The SHA-256 that its wheel may have; empty: any.
+    pub hashes: BTreeSet<Digest>,
 }
 
 /// A requirement that is not taken.
 #[derive(Debug, thiserror::Error)]
 pub enum RequirementsError {
     /// Not text.
-    #[error("`{0}` is not text in UTF-8")]
+    #[error("`{0}` is not text in UTF-8 or UTF-16")]
     NotText(String),
     /// A line that asks for what is not done.
-    #[error("`{file}`, line {line}: `{text}`: {reason}")]
+    #[error("`{file}`, line {line}, column {column}: `{text}`: {reason}")]
     Line {
         /// Which file.
         file: String,
-        /// Which line.
+        /// Which line, from 1 on.
         line: usize,
+        /// Which of its letters, from 1 on.
+        column: usize,
         /// What stands there.
         text: String,
         /// Why it is not taken.
-        reason: &'static str,
+        reason: String,
         /// What to do.
         remedy: &'static str,
     },
@@ -67,7 +65,7 @@ impl Failure for RequirementsError {
 
     fn remedy(&self) -> Option<String> {
         match self {
-            RequirementsError::NotText(_) => Some("save it as UTF-8".to_owned()),
+            RequirementsError::NotText(_) => Some("save it as UTF-8, or as UTF-16 with a mark".to_owned()),
             RequirementsError::Line { remedy, .. } => Some((*remedy).to_owned()),
         }
     }
@@ -75,27 +73,41 @@ impl Failure for RequirementsError {
 
 const BUILD_WHEEL: &str =
     "build its wheel (`pip wheel`), put that into a folder, name the folder with `--wheels`, and require the package by its name";
+const FREEZE: &str = "write the package with its version, as `pip list --format=freeze` does: `numpy==1.26.4`; where no index has it, build its wheel \
+                      (`pip wheel`) and name the wheel's folder with `--wheels`";
+const PIN: &str = "write the version that the hash is of: `numpy==1.26.4 --hash=sha256:…`";
+const HASH_ALL: &str = "give every requirement its version and its hash (`uv pip compile --generate-hashes` writes them), or none";
 const WRITE_HERE: &str = "write the lines of that file into this one";
 const OWN_INDEX: &str =
     "remove the line: indexes are set for this machine, in pip.conf or uv.toml, or with PIP_INDEX_URL or UV_DEFAULT_INDEX";
 
 /// Reads a file; `file` is its name for errors.
 pub fn read(file: &str, bytes: &[u8]) -> Result<Vec<Requirement>, RequirementsError> {
-    let text = decoded(bytes).ok_or_else(|| RequirementsError::NotText(file.to_owned()))?;
-    let mut requirements = Vec::new();
-    for (line, text) in logical_lines(&text) {
-        let refuse = |(reason, remedy)| {
-            let text: String = text.chars().take(120).collect();
-            RequirementsError::Line { file: file.to_owned(), line, text: without_secrets(&text), reason, remedy }
-        };
-        if let Some(option) = text.strip_prefix('-') {
-            check_option(option).map_err(refuse)?;
+    let text = decode(bytes).ok_or_else(|| RequirementsError::NotText(file.to_owned()))?;
+    let refuse = |line: &LogicalLine, Wrong { at_bytes, reason, remedy }: Wrong| {
+        let text: String = line.text.chars().take(120).collect();
+        let (line, column) = line.place(at_bytes);
+        RequirementsError::Line { file: file.to_owned(), line, column, text: without_secrets(&text), reason, remedy }
+    };
+    let (mut requirements, mut unhashed, mut wants_hashes) = (Vec::new(), None, false);
+    for line in logical_lines(&text) {
+        if let Some(option) = line.text.strip_prefix('-') {
+            wants_hashes |= check_option(option).map_err(|refusal| refuse(&line, wrong(refusal)))?;
             continue;
         }
-        let project = check_requirement(&text).map_err(refuse)?;
-        requirements.push(Requirement { line, project, text });
+        let (project, Parts { hashes, is_pinned }) = check_requirement(&line.text).map_err(|wrong| refuse(&line, wrong))?;
+        if !hashes.is_empty() && !is_pinned {
+            return Err(refuse(&line, wrong(("a hash is of one version, and this requirement names none", PIN))));
+        }
+        wants_hashes |= !hashes.is_empty();
+        unhashed = unhashed.or_else(|| hashes.is_empty().then(|| line.clone()));
+        requirements.push(Requirement { line: line.line, project, text: line.text, hashes });
     }
-    Ok(requirements)
+    match unhashed.filter(|_| wants_hashes) {
+        // As in pip ("Hash-checking Mode"): a file that proves some of what it installs proves nothing.
+        Some(line) => Err(refuse(&line, wrong(("this requirement has no hash, and others have", HASH_ALL)))),
+        None => Ok(requirements),
+    }
 }
 
 /// The requirements as a file of their own.
@@ -106,58 +118,28 @@ pub fn to_text(requirements: &[Requirement]) -> String {
     })
 }
 
-/// Windows' shells write UTF-16, and pip reads it by its mark.
-fn decoded(bytes: &[u8]) -> Option<String> {
-    let wide = |rest: &[u8], unit: fn([u8; 2]) -> u16| {
-        let units: Vec<u16> = rest.chunks_exact(2).map(|pair| unit([pair[0], pair[1]])).collect();
-        String::from_utf16(&units).ok()
-    };
-    match bytes {
-        [0xff, 0xfe, rest @ ..] => wide(rest, u16::from_le_bytes),
-        [0xfe, 0xff, rest @ ..] => wide(rest, u16::from_be_bytes),
-        [0xef, 0xbb, 0xbf, rest @ ..] => std::str::from_utf8(rest).ok().map(str::to_owned),
-        _ => std::str::from_utf8(bytes).ok().map(str::to_owned),
+/// The SHA-256 that the wheel of each project may have, where requirements have hashes.
+pub fn hashes(requirements: &[Requirement]) -> BTreeMap<String, BTreeSet<Digest>> {
+    let mut hashes: BTreeMap<String, BTreeSet<Digest>> = BTreeMap::new();
+    for requirement in requirements.iter().filter(|requirement| !requirement.hashes.is_empty()) {
+        hashes.entry(requirement.project.clone()).or_default().extend(&requirement.hashes);
     }
-}
-
-/// Lines joined where they end in `\`, without comments, and none that is empty; each with the number of its first line.
-pub(super) fn logical_lines(text: &str) -> Vec<(usize, String)> {
-    let mut lines: Vec<(usize, String)> = Vec::new();
-    let mut continued = false;
-    for (at, line) in text.lines().enumerate() {
-        let is_comment = line.trim_start().starts_with('#');
-        let (line, goes_on) = match line.strip_suffix('\\') {
-            Some(line) if !is_comment => (line, true),
-            _ => (line, false),
-        };
-        let line = if is_comment { "" } else { line };
-        match lines.last_mut().filter(|_| continued) {
-            Some((_, before)) => {
-                before.push(' ');
-                before.push_str(line.trim());
-            }
-            None => lines.push((at + 1, line.trim().to_owned())),
-        }
-        continued = goes_on;
-    }
-    for (_, line) in &mut lines {
-        *line = line.split_whitespace().collect::<Vec<_>>().join(" ");
-        // A comment begins at a `#` after a blank: `pkg#egg` is none.
-        if let Some(at) = line.find(" #") {
-            line.truncate(at);
-        }
-    }
-    lines.retain(|(_, line)| !line.is_empty());
-    lines
+    hashes
 }
 
 type Refusal = (&'static str, &'static str);
 
-fn check_option(option: &str) -> Result<(), Refusal> {
+fn wrong((reason, remedy): Refusal) -> Wrong {
+    Wrong { at_bytes: 0, reason: reason.to_owned(), remedy }
+}
+
+/// Whether an option asks for hashes, which is all that one can do here.
+fn check_option(option: &str) -> Result<bool, Refusal> {
     let name = option.trim_start_matches('-').split(['=', ' ']).next().unwrap_or_default();
     match name {
         // Only wheels are taken in any case.
-        "only-binary" | "prefer-binary" | "require-hashes" => Ok(()),
+        "only-binary" | "prefer-binary" => Ok(false),
+        "require-hashes" => Ok(true),
         "e" | "editable" => Err(("a folder of sources is not installed: no user code is run in a build", BUILD_WHEEL)),
         "r" | "requirement" | "c" | "constraint" => Err(("another file is not read", WRITE_HERE)),
         "i" | "index-url" | "pypi-url" | "extra-index-url" | "no-index" | "f" | "find-links" | "trusted-host" => {
@@ -172,15 +154,20 @@ fn check_option(option: &str) -> Result<(), Refusal> {
     }
 }
 
-fn check_requirement(text: &str) -> Result<String, Refusal> {
+fn check_requirement(text: &str) -> Result<(String, Parts), Wrong> {
     const SOURCES: [&str; 4] = ["git+", "hg+", "svn+", "bzr+"];
     let name_end = text.find(|letter: char| !(letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_' | '.'))).unwrap_or(text.len());
     let (name, rest) = text.split_at(name_end);
-    if SOURCES.iter().any(|source| text.contains(source)) {
-        return Err(("sources are not installed: no user code is run in a build", BUILD_WHEEL));
+    // Options may name addresses, and are refused as what they are.
+    let requirement = text.split(" --").next().unwrap_or(text);
+    if SOURCES.iter().any(|source| requirement.contains(source)) {
+        return Err(wrong(("sources are not installed: no user code is run in a build", BUILD_WHEEL)));
     }
-    if text.contains("://") || rest.trim_start().starts_with('@') {
-        return Err(("a package is required by its name, not by an address", BUILD_WHEEL));
+    if rest.trim_start().starts_with('@') {
+        return Err(wrong(("a package is required by its name, not by an address", FREEZE)));
+    }
+    if requirement.contains("://") {
+        return Err(wrong(("a package is required by its name, not by an address", BUILD_WHEEL)));
     }
     if text.starts_with(['.', '/', '~'])
         || text.contains('\\')
@@ -189,25 +176,14 @@ fn check_requirement(text: &str) -> Result<String, Refusal> {
         || name.ends_with(".gz")
         || name.ends_with(".zip")
     {
-        return Err(("a file or a folder is not installed: a package is required by its name", BUILD_WHEEL));
+        return Err(wrong(("a file or a folder is not installed: a package is required by its name", BUILD_WHEEL)));
     }
-    let rest = rest.trim_start();
-    // What follows may be hashes; any other option would be the installer's.
-    if rest.split(' ').any(|word| word.starts_with("--") && !word.starts_with("--hash=") && word != "--hash") {
-        return Err(("only `--hash` may follow a requirement", "remove the option"));
-    }
-    let is_whole = !rest.starts_with('[') || rest.contains(']');
-    let assigns = rest.starts_with('=') && !rest.starts_with("==");
-    let goes_on = rest.is_empty() || rest.starts_with(['[', '=', '<', '>', '!', '~', ';', '(', ',']) || rest.starts_with("--hash");
-    if !is_name(name) || !goes_on || !is_whole || assigns {
-        return Err(("this is not a requirement", "write a package's name and, where it matters, versions: `scikit-learn>=1.3,<2`"));
-    }
-    Ok(normalised(name))
+    Ok((normalised(name), requirement_line::check(text, name_end)?))
 }
 
 /// An address in a message must not show the password in it.
 fn without_secrets(text: &str) -> String {
-    match (text.find("://"), text.find('@')) {
+    match (text.find("://"), text.rfind('@')) {
         (Some(begin), Some(end)) if begin < end => format!("{}…{}", &text[..begin + 3], &text[end..]),
         _ => text.to_owned(),
     }
@@ -219,20 +195,43 @@ mod tests {
 
     #[test]
     fn requirements_are_read_and_comments_are_not() {
-        let text = "# what it needs\nnumpy>=1.20 ,<3  # not 3\n\n\tScikit_Learn[tests] == 1.3 ; python_version > '3.6'\nclick==8.1.7 \\\n    --hash=sha256:aa \\\n    --hash=sha256:bb\n--prefer-binary\nsix";
+        let text = "# what it needs\nnumpy>=1.20 ,<3  # not 3\n\n\tScikit_Learn[tests] == 1.3 ; python_version > '3.6'\nclick==8.1.7 \\\n    ; os_name == 'posix'\n--prefer-binary\nsix";
         let read = read("requirements.txt", text.as_bytes()).unwrap();
         let found: Vec<_> =
             read.iter().map(|requirement| (requirement.line, requirement.project.as_str(), requirement.text.as_str())).collect();
         let expected = [
             (2, "numpy", "numpy>=1.20 ,<3"),
             (4, "scikit-learn", "Scikit_Learn[tests] == 1.3 ; python_version > '3.6'"),
-            (5, "click", "click==8.1.7 --hash=sha256:aa --hash=sha256:bb"),
-            (9, "six", "six"),
+            (5, "click", "click==8.1.7 ; os_name == 'posix'"),
+            (8, "six", "six"),
         ];
         assert_eq!(found, expected);
-        let wide: Vec<u8> = [0xff, 0xfe].into_iter().chain("six\r\n".encode_utf16().flat_map(u16::to_le_bytes)).collect();
-        assert_eq!(super::read("r", &wide).unwrap()[0].project, "six");
         assert!(matches!(super::read("r", b"\x80"), Err(RequirementsError::NotText(_))));
+    }
+
+    #[test]
+    fn a_slip_is_told_by_its_line_and_column() {
+        let hash = format!("--hash=sha256:{}", "a".repeat(64));
+        for (text, said) in [
+            (
+                "numpy; python_versoin > \"3\"",
+                "`r`, line 2, column 8: `numpy; python_versoin > \"3\"`: `python_versoin` is no variable of a marker",
+            ),
+            ("numpy \\\n   ==\n", "`r`, line 3, column 6: `numpy ==`: a version is missing here"),
+            ("numpy [a\n", "`r`, line 2, column 9: `numpy [a`: a `,` or the `]` of the extras is expected here"),
+        ] {
+            assert_eq!(read("r", format!("six\n{text}").as_bytes()).unwrap_err().to_string(), said);
+        }
+        for (text, said) in [
+            (format!("six\nnumpy==1 {hash}\n"), "`r`, line 1, column 1: `six`: this requirement has no hash, and others have"),
+            (format!("numpy {hash}\n"), "a hash is of one version"),
+            ("--require-hashes\nsix==1\n".to_owned(), "line 2, column 1: `six==1`: this requirement has no hash"),
+        ] {
+            let error = read("r", text.as_bytes()).unwrap_err().to_string();
+            assert!(error.contains(said), "{error}");
+        }
+        let read = read("r", format!("numpy==1 {hash}").as_bytes()).unwrap();
+        assert_eq!(hashes(&read)["numpy"].len(), 1);
     }
 
     #[test]
@@ -255,10 +254,9 @@ mod tests {
             ("--pre", "pre-releases"),
             ("--no-binary :all:", "only wheels"),
             ("six --config-settings=x", "only `--hash`"),
+            ("six==1 --find-links https://host/", "only `--hash`"),
+            ("--extra-index-url https://ann:se@secret@host/simple", "where packages come from"),
             ("two words", "not a requirement"),
-            ("six=1.16.0", "not a requirement"),
-            ("six = 1.16", "not a requirement"),
-            ("six[", "not a requirement"),
             ("!", "not a requirement"),
         ] {
             let error = read("requirements.txt", format!("six\n{text}\n").as_bytes()).unwrap_err();

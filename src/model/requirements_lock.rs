@@ -12,7 +12,7 @@ use std::fmt::Write as _;
 use super::marker::{self, MarkerError};
 use super::pylock;
 use super::python_package::{WheelName, is_name, normalised};
-use super::requirements::logical_lines;
+use super::requirements_text::{decode, logical_lines};
 use super::wheel_target::Target;
 use crate::fault::{Failure, Fault};
 use crate::oci::digest::Digest;
@@ -82,7 +82,7 @@ pub struct ChosenWheel {
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
     /// Not text.
-    #[error("the lock `{0}` is not text in UTF-8")]
+    #[error("the lock `{0}` is not text in UTF-8 or UTF-16")]
     NotText(String),
     /// A line that is not one of a lock.
     #[error("the lock `{file}`, line {line}: {reason}")]
@@ -140,7 +140,7 @@ impl Failure for LockError {
                 "write the lock with hashes (`uv pip compile --generate-hashes`), or remove it, and the requirements are resolved anew"
                     .to_owned(),
             ),
-            LockError::NotText(_) => None,
+            LockError::NotText(_) => Some("save it as UTF-8".to_owned()),
         }
     }
 }
@@ -150,9 +150,9 @@ pub const NO_WHEEL_REMEDY: &str = "require a version that has one, or build the 
 
 /// Reads a lock of either form; `file` is its name for errors.
 pub fn read(file: &str, bytes: &[u8]) -> Result<Lock, LockError> {
-    let text = std::str::from_utf8(bytes).map_err(|_| LockError::NotText(file.to_owned()))?;
+    let text = decode(bytes).ok_or_else(|| LockError::NotText(file.to_owned()))?;
     let is_toml = text.lines().any(|line| line.trim_start().starts_with("lock-version"));
-    let mut lock = if is_toml { pylock::read(file, text)? } else { read_lines(file, text)? };
+    let mut lock = if is_toml { pylock::read(file, &text)? } else { read_lines(file, &text)? };
     if lock.packages.len() > PACKAGES_MAX {
         return Err(LockError::Toml { file: file.to_owned(), reason: format!("it has more than {PACKAGES_MAX} packages") });
     }
@@ -174,13 +174,14 @@ fn read_lines(file: &str, text: &str) -> Result<Lock, LockError> {
             wheels.insert(digest, LockedWheel::at(digest, place));
         }
     }
-    for (line, text) in logical_lines(text) {
-        let refuse = |reason: String| LockError::Line { file: file.to_owned(), line, reason };
+    for line in logical_lines(text) {
+        let text = line.text.as_str();
+        let refuse = |reason: String| LockError::Line { file: file.to_owned(), line: line.line, reason };
         if text.starts_with("--") {
             // Where packages come from is this machine's matter; what a compiler of locks writes there says it for other tools.
             continue;
         }
-        lock.packages.push(package_of(&text, &wheels).map_err(refuse)?);
+        lock.packages.push(package_of(text, &wheels).map_err(refuse)?);
     }
     Ok(lock)
 }
@@ -302,6 +303,14 @@ impl LockedWheel {
     }
 }
 
+impl ChosenWheel {
+    /// The package with this wheel alone.
+    pub fn as_locked(&self) -> LockedPackage {
+        let wheel = LockedWheel { digest: self.digest, file_name: Some(self.name.file_name.clone()), url: self.url.clone() };
+        LockedPackage { project: self.project.clone(), version: self.version.clone(), marker: None, wheels: vec![wheel] }
+    }
+}
+
 impl LockedPackage {
     /// The best wheel for a target among those whose names are known.
     pub fn choose(&self, target: &Target) -> Result<ChosenWheel, LockError> {
@@ -321,7 +330,7 @@ impl LockedPackage {
 
 /// Whether a text can stand as a marker on a line of a lock; `marker.rs` says what it means.
 pub(super) fn is_marker(text: &str) -> bool {
-    !text.contains("--") && !text.contains(['#', '\\']) && !text.contains(char::is_control)
+    !text.contains("--") && !text.contains(['#', '\\']) && !text.contains(char::is_control) && marker::check(text).is_ok()
 }
 
 /// Whether a text is one version; PEP 440 says more, and only the index that it came from has to know it.

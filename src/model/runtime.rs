@@ -45,6 +45,9 @@ pub struct Runtime {
     /// The C library that they have to be made for: `glibc 2.36`, `musl 1.2`.
     #[serde(default)]
     pub libc: Option<String>,
+    /// The path of its Python, where the bytecode of packages is made with it (and so the base is trusted to be run for that): `/usr/bin/python3.11`.
+    #[serde(default)]
+    pub bytecode_interpreter: Option<String>,
     /// The modules beside the standard library that its Python can import; none: not known.
     #[serde(default)]
     pub python_modules: Vec<String>,
@@ -224,7 +227,11 @@ impl RuntimeList {
             }
             _ => String::new(),
         };
-        let said = format!("`{name}` is the runtime in the place of `{asked}`{differs}");
+        let calls = match (&meant.release, runtime.calling_convention) {
+            (Some(release), Some(CallingConvention::Numpy)) => format!(", as release {release} gave functions NumPy arrays"),
+            _ => String::new(),
+        };
+        let said = format!("`{name}` is the runtime in the place of `{asked}`{calls}{differs}");
         Some((Choice::Listed { runtime: runtime.clone(), location: None, asked: true }, Some(said)))
     }
 
@@ -386,11 +393,17 @@ mod tests {
         let choose = |list: &RuntimeList, asked: &str| list.choose(Some(asked), "unknown:unknown").unwrap();
         let (choice, said) = choose(&list, "hydrosphere/serving-runtime-python-3.7:3.0.3");
         assert!(matches!(choice, Choice::Listed { ref runtime, location: None, asked: true } if runtime.version == "3.11"), "{choice:?}");
-        let expected = "`serving-runtime-python:3.11` is the runtime in the place of `hydrosphere/serving-runtime-python-3.7:3.0.3`: Python 3.11 is not 3.7, \
-                        so what the model needs may differ";
+        let expected = "`serving-runtime-python-numpy:3.11` is the runtime in the place of `hydrosphere/serving-runtime-python-3.7:3.0.3`, as release 3.0.3 gave \
+                        functions NumPy arrays: Python 3.11 is not 3.7, so what the model needs may differ";
         assert_eq!(said.as_deref(), Some(expected));
         let (_, said) = choose(&list, "hydrosphere/serving-runtime-python-3.11:3.0.3");
         assert!(!said.unwrap().contains("may differ"));
+        let (choice, said) = choose(&list, "hydrosphere/serving-runtime-python-3.13:2.2.0");
+        assert!(matches!(choice, Choice::Listed { ref runtime, .. } if runtime.full_name() == "serving-runtime-python:3.13"), "{choice:?}");
+        assert_eq!(
+            said.unwrap(),
+            "`serving-runtime-python:3.13` is the runtime in the place of `hydrosphere/serving-runtime-python-3.13:2.2.0`"
+        );
         assert!(matches!(choose(&list, "hydrosphere/serving-runtime-dummy:latest").0, Choice::Scratch(_)));
         // The image itself, where it is named with its registry; what the list has under that name; what the settings say.
         assert!(matches!(choose(&list, "docker.io/hydrosphere/serving-runtime-python-3.7:3.0.3").0, Choice::Other(_)));

@@ -1,7 +1,7 @@
-//! The members of a zip that somebody wants, each up to a bound: for those who look into models and load none.
+//! The members of a zip, one after the other, each from its beginning as far as somebody wants: for those who look into models and load none.
 //!
-//! What must stay true: an archive of any size and any content costs its directory and the bounded beginnings of the wanted members. An archive that
-//! cannot be read, or a member that cannot, has no members for us: what is wrong with a model's own file its reader says (`contract/`).
+//! What must stay true: an archive of any size and any content costs its directory, and of the members what is read of them, up to bounds. What cannot be
+//! read is told; what is wrong with a model's own file its reader says, too (`contract/`).
 
 use std::cell::Cell;
 use std::io::{Read, Seek};
@@ -17,26 +17,27 @@ const DIRECTORY_BYTES_MAX: u64 = 8 << 20;
 /// All members together, as they lie in the archive.
 const MEMBERS_BYTES_MAX: u64 = 64 << 20;
 
-/// Gives each member that is `wanted` by its name to `see`, at most `members_max`, the first `bytes_max` bytes of each.
-pub(super) fn each<R: Read + Seek>(
-    source: R,
-    members_max: usize,
-    bytes_max: u64,
-    wanted: impl Fn(&str) -> bool,
-    mut see: impl FnMut(&str, Vec<u8>),
-) {
+/// The most members that are opened: wanted ones, and others.
+const WANTED_MAX: usize = 10_000;
+const OTHERS_MAX: usize = 1_000;
+
+/// A member: what it unpacks to, where it can be read.
+pub(super) type Member<'a> = Option<Box<dyn Read + 'a>>;
+
+/// Gives each member to `see`, those that are `wanted` by their names first; whether there is a directory that can be read, and no wanted
+/// member was left out.
+pub(super) fn each<R: Read + Seek>(source: R, wanted: impl Fn(&str) -> bool, mut see: impl FnMut(&str, Member<'_>)) -> bool {
     let left_bytes = Rc::new(Cell::new(DIRECTORY_BYTES_MAX));
-    let Ok(mut archive) = ZipArchive::new(Rationed::new(source, left_bytes.clone())) else { return };
+    let Ok(mut archive) = ZipArchive::new(Rationed::new(source, left_bytes.clone())) else { return false };
     left_bytes.set(MEMBERS_BYTES_MAX);
-    let names: Vec<String> =
-        archive.file_names().filter_map(|name| Some(name.ok()?.into_owned())).filter(|name| wanted(name)).take(members_max).collect();
-    let mut unpacked_bytes_left = MEMBERS_BYTES_MAX;
-    for name in names {
-        let Ok(member) = archive.by_name(&name) else { continue };
-        let mut bytes = Vec::new();
-        // What could be unpacked of a damaged member is looked at.
-        let _ = member.take(bytes_max.min(unpacked_bytes_left)).read_to_end(&mut bytes);
-        unpacked_bytes_left = unpacked_bytes_left.saturating_sub(bytes.len() as u64);
-        see(&name, bytes);
+    let mut names: Vec<String> = archive.file_names().filter_map(|name| Some(name.ok()?.into_owned())).collect();
+    names.sort_by_key(|name| !wanted(name));
+    let wanted = names.iter().filter(|name| wanted(name)).count();
+    for name in names.iter().take(wanted.min(WANTED_MAX) + OTHERS_MAX) {
+        match archive.by_name(name) {
+            Ok(member) => see(name, Some(Box::new(member))),
+            Err(_) => see(name, None),
+        }
     }
+    wanted <= WANTED_MAX && left_bytes.get() > 0
 }

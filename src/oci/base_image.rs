@@ -1,7 +1,8 @@
 //! A base image from root file systems: layers and a config, nothing of a model.
 //!
 //! For `hs base import`. The config starts from what the recipe of the base says (JSON with `architecture`, `os`, `config`) and gets the layers; the
-//! manifest is OCI's, canonical, without annotations, so that equal root file systems give equal digests.
+//! manifest is OCI's, canonical, without annotations, so that equal root file systems give equal digests. And for images out of Docker archives, which have a
+//! config but no manifest.
 
 use serde_json::{Map, Value, json};
 
@@ -15,31 +16,43 @@ pub fn assemble(start: &[u8], layers: &[SealedLayer], created: &str) -> Result<I
     let mut config = ImageConfig::parse(&with_root_fs(start))?;
     let history: Vec<_> = layers.iter().map(|layer| (layer.diff_id, "a root file system".to_owned())).collect();
     config.append_layers(&history, created);
-    let layers: Vec<ImageLayer> = layers
-        .iter()
-        .map(|layer| {
-            let media_type = match layer.compression {
-                Compression::None => media::OCI_LAYER,
-                Compression::Gzip => media::OCI_LAYER_GZIP,
-                Compression::Zstd => media::OCI_LAYER_ZSTD,
-            };
-            ImageLayer {
-                descriptor: Descriptor::new(media_type, layer.digest, layer.size_bytes),
-                diff_id: layer.diff_id,
-                purpose: layer.purpose,
-                source: layer.source.clone(),
-            }
-        })
-        .collect();
-    let document = Document::new(media::OCI_CONFIG, config.to_bytes());
+    Ok(image(&config, config.to_bytes(), layers, false))
+}
+
+/// The image of Docker's that has this config, as it is, and these layers: what a Docker archive holds. One with a layer that Docker has no word for is OCI's.
+pub fn of_docker(config: Vec<u8>, layers: &[SealedLayer]) -> Result<Image, ConfigError> {
+    let is_docker = layers.iter().all(|layer| layer.compression != Compression::Zstd);
+    Ok(image(&ImageConfig::parse(&config)?, config, layers, is_docker))
+}
+
+fn image(config: &ImageConfig, bytes: Vec<u8>, layers: &[SealedLayer], is_docker: bool) -> Image {
+    let layer = |layer: &SealedLayer| {
+        let media_type = match layer.compression {
+            Compression::None if is_docker => media::DOCKER_LAYER,
+            Compression::Gzip if is_docker => media::DOCKER_LAYER_GZIP,
+            Compression::None => media::OCI_LAYER,
+            Compression::Gzip => media::OCI_LAYER_GZIP,
+            Compression::Zstd => media::OCI_LAYER_ZSTD,
+        };
+        ImageLayer {
+            descriptor: Descriptor::new(media_type, layer.digest, layer.size_bytes),
+            diff_id: layer.diff_id,
+            purpose: layer.purpose,
+            source: layer.source.clone(),
+        }
+    };
+    let layers: Vec<ImageLayer> = layers.iter().map(layer).collect();
+    let (config_type, manifest_type) =
+        if is_docker { (media::DOCKER_CONFIG, media::DOCKER_MANIFEST) } else { (media::OCI_CONFIG, media::OCI_MANIFEST) };
+    let document = Document::new(config_type, bytes);
     let manifest = json!({
         "schemaVersion": 2,
-        "mediaType": media::OCI_MANIFEST,
+        "mediaType": manifest_type,
         "config": document.descriptor(),
         "layers": layers.iter().map(|layer| &layer.descriptor).collect::<Vec<_>>(),
     });
-    let manifest = Document::new(media::OCI_MANIFEST, canonical(&manifest));
-    Ok(Image { platform: config.platform(), manifest, config: document, layers })
+    let manifest = Document::new(manifest_type, canonical(&manifest));
+    Image { platform: config.platform(), manifest, config: document, layers }
 }
 
 /// The recipe's config names no layers; what is no JSON object stays as it is, for the parser to refuse.
@@ -75,7 +88,13 @@ mod tests {
         let config = ImageConfig::parse(&image.config.bytes).unwrap();
         assert_eq!(config.diff_ids(), [layer.diff_id]);
         assert_eq!(config.inner("User"), Some(&json!("42069")));
-        assert_eq!(assemble(start, &[layer], "1970-01-01T00:00:00Z").unwrap().manifest.digest, image.manifest.digest);
+        assert_eq!(assemble(start, std::slice::from_ref(&layer), "1970-01-01T00:00:00Z").unwrap().manifest.digest, image.manifest.digest);
         assert!(assemble(b"[]", &[], "").is_err());
+        // A config that is there already stays as it is, and the family is Docker's as far as that has words.
+        let kept = br#"{"os":"linux", "architecture":"amd64", "rootfs":{"type":"layers","diff_ids":[]}}"#.to_vec();
+        let image = of_docker(kept.clone(), &[]).unwrap();
+        assert_eq!((image.config.bytes, image.manifest.media_type.as_str()), (kept.clone(), media::DOCKER_MANIFEST));
+        let zstd = SealedLayer { compression: Compression::Zstd, ..layer };
+        assert_eq!(of_docker(kept, &[zstd]).unwrap().manifest.media_type, media::OCI_MANIFEST);
     }
 }

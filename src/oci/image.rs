@@ -75,6 +75,8 @@ pub enum Purpose {
     Files,
     /// Packages that the model requires.
     Requirements,
+    /// Their bytecode.
+    Bytecode,
 }
 
 impl Purpose {
@@ -85,6 +87,7 @@ impl Purpose {
             Purpose::Contract => "contract",
             Purpose::Files => "files",
             Purpose::Requirements => "requirements",
+            Purpose::Bytecode => "bytecode",
         }
     }
 }

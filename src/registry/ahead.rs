@@ -36,19 +36,35 @@ impl Handoff {
     }
 }
 
-/// Which layers are in the registry by now, and how each came there.
+/// What a registry said that a tag names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Named {
+    /// Nobody has asked.
+    #[default]
+    NotAsked,
+    /// There is no such tag.
+    Nothing,
+    /// The image of this digest.
+    Image(Digest),
+}
+
+/// What was done at a registry before an image has a name: which layers are there by now, how each came there, and what was asked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Sent(BTreeMap<Digest, Transfer>);
+pub struct Sent {
+    layers: BTreeMap<Digest, Transfer>,
+    /// What the tag of the image names, so that it is not asked for again.
+    pub named: Named,
+}
 
 impl Sent {
     /// Whether a layer is there; where it is not said, nobody has asked.
     pub fn has(&self, layer: &Digest) -> bool {
-        self.0.contains_key(layer)
+        self.layers.contains_key(layer)
     }
 
     /// What was moved for all of them.
     pub fn total(&self) -> Transfer {
-        self.0.values().fold(Transfer::default(), |mut total, moved| {
+        self.layers.values().fold(Transfer::default(), |mut total, moved| {
             total.merge(*moved);
             total
         })
@@ -64,7 +80,8 @@ pub fn ahead<'a>(repository: &'a Repository, listener: &'a Listener) -> (Handoff
             let moved = send_layer(&layer, &Source::Nowhere, repository, listener).await?;
             Ok((layer.descriptor.digest, moved))
         });
-        moves.buffer_unordered(LAYERS_AT_ONCE).try_collect().await.map(Sent)
+        let layers = moves.buffer_unordered(LAYERS_AT_ONCE).try_collect().await?;
+        Ok(Sent { layers, named: Named::NotAsked })
     };
     (Handoff(give), sending)
 }

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use tokio_util::io::{StreamReader, SyncIoBridge};
 
-use super::ahead::Sent;
+use super::ahead::{Named, Sent};
 use super::client::{Access, Registries, Repository};
 use super::error::RegistryError;
 use super::send_layer::{LAYERS_AT_ONCE, has_blob, missing_by_403, send_layer};
@@ -99,6 +99,12 @@ impl Target {
         }
     }
 
+    /// Asks what a copy asks first: what the tag names. A registry that cannot be reached, or lets nobody in, is met here, before there is an image.
+    pub async fn ask(&self) -> Result<Named, RegistryError> {
+        let Target::Repository { repository, tag: Some(tag) } = self else { return Ok(Named::NotAsked) };
+        Ok(named(repository, tag).await?.map_or(Named::Nothing, Named::Image))
+    }
+
     /// Opens a location for writing. Files are made, folders too; nothing is sent.
     pub fn open(location: &Location, registries: &Registries) -> Result<Target, CopyError> {
         Ok(match location {
@@ -128,7 +134,8 @@ pub async fn copy(images: &ImageSet, from: &Source, to: Target, listener: &Liste
     copy_rest(images, from, to, &Sent::default(), listener).await
 }
 
-/// Copies an image of which some layers have been `sent` to the registry before. What was moved counts them in.
+/// Copies an image of which some layers have been `sent` to the registry before. What was moved counts them in. Where the tag was asked for before, a tag that
+/// somebody else has moved since is as if he had moved it after us.
 pub async fn copy_rest(images: &ImageSet, from: &Source, to: Target, sent: &Sent, listener: &Listener) -> Result<Transfer, CopyError> {
     let copied = match to {
         Target::Repository { repository, tag } => {
@@ -175,7 +182,11 @@ async fn to_repository(
     listener(Event::Stage(format!("Sending to {}/{}", repository.registry(), repository.path())));
     let mut transfer = sent.total();
     let layers: Vec<ImageLayer> = layers(images).into_iter().filter(|layer| !sent.has(&layer.descriptor.digest)).collect();
-    let present = repository.manifest_digest(&key).await.or_else(|error| missing_by_403(error, None))?;
+    let present = match sent.named {
+        Named::Image(digest) => Some(digest),
+        Named::Nothing => None,
+        Named::NotAsked => named(repository, &key).await?,
+    };
     if present == Some(top.digest) {
         for layer in &layers {
             repository.remember_blob(layer.descriptor.digest, layer.descriptor.size_bytes);
@@ -196,6 +207,10 @@ async fn to_repository(
         transfer.merge(send_missing(&error, images, from, repository, listener).await?.ok_or(error)?);
     }
     Ok(transfer)
+}
+
+async fn named(repository: &Repository, key: &str) -> Result<Option<Digest>, RegistryError> {
+    repository.manifest_digest(key).await.or_else(|error| missing_by_403(error, None))
 }
 
 /// Puts the manifests, the one that the tag names last.

@@ -14,6 +14,7 @@ use futures_util::stream::{self, BoxStream, StreamExt as _, TryStreamExt as _};
 use super::client::{Access, Registries, Repository};
 use super::error::RegistryError;
 use super::wire::BodyStream;
+use crate::disk::docker_archive_read::{self, DockerArchiveReadError};
 use crate::disk::layout::{Layout, LayoutError};
 use crate::disk::oci_archive::{self, OciArchiveError};
 use crate::disk::store::{Store, StoreError};
@@ -90,9 +91,9 @@ pub enum SourceError {
         /// The limit.
         limit_bytes: u64,
     },
-    /// A form that can be written and not read.
-    #[error("`{0}`: a docker archive is not read")]
-    DockerArchive(String),
+    /// The Docker archive.
+    #[error(transparent)]
+    DockerArchive(#[from] DockerArchiveReadError),
     /// Manifest and config disagree.
     #[error("image {manifest} is not consistent: its manifest has {layers} layers, its config {diff_ids}")]
     Inconsistent {
@@ -128,7 +129,7 @@ impl Failure for SourceError {
             SourceError::Manifest(error) => error.fault(),
             SourceError::Config(error) => error.fault(),
             SourceError::Missing(_) => Fault::Missing,
-            SourceError::DockerArchive(_) => Fault::Usage,
+            SourceError::DockerArchive(error) => error.fault(),
             SourceError::Inconsistent { .. } | SourceError::Blob { .. } | SourceError::TooLarge { .. } => Fault::Remote,
             SourceError::Stopped(_) => Fault::Ours,
         }
@@ -141,7 +142,7 @@ impl Failure for SourceError {
             SourceError::Archive(error) => error.remedy(),
             SourceError::Store(error) => error.remedy(),
             SourceError::Manifest(error) => error.remedy(),
-            SourceError::DockerArchive(_) => Some("copy it into a layout first: `skopeo copy docker-archive:FILE oci:DIR:TAG`".to_owned()),
+            SourceError::DockerArchive(error) => error.remedy(),
             _ => None,
         }
     }
@@ -168,7 +169,15 @@ impl Source {
                 })
                 .await?
             }
-            Location::DockerArchive { .. } => Err(SourceError::DockerArchive(location.to_string())),
+            Location::DockerArchive { file, reference } => {
+                let (file, reference) = (file.clone(), reference.clone());
+                blocking(move || {
+                    let scratch = tempfile::Builder::new().prefix("hs-archive-").tempdir().map_err(SourceError::Scratch)?;
+                    let layout = docker_archive_read::open(&file, reference.as_ref(), scratch.path())?;
+                    open_layout(layout, Some(scratch), None)
+                })
+                .await?
+            }
         }
     }
 
@@ -331,6 +340,7 @@ fn purposes(config: &ImageConfig, layers: usize) -> Vec<Purpose> {
     let word = |value: &serde_json::Value| match value.as_str() {
         Some("contract") => Purpose::Contract,
         Some("requirements") => Purpose::Requirements,
+        Some("bytecode") => Purpose::Bytecode,
         Some("files") => Purpose::Files,
         _ => Purpose::Base,
     };

@@ -7,7 +7,7 @@
 use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::fault::{Failure, Fault, one_line};
 
@@ -20,16 +20,18 @@ pub struct Refusal {
     pub message: String,
     /// The way out, where there is one.
     pub remedy: Option<String>,
+    /// What programs read beside that.
+    pub document: Option<Value>,
 }
 
 impl<E: Failure> From<E> for Refusal {
     fn from(error: E) -> Refusal {
-        let (fault, remedy) = (error.fault(), error.remedy());
+        let (fault, remedy, document) = (error.fault(), error.remedy(), error.document());
         if fault == Fault::Ours {
             tracing::error!(error = one_line(&error), "request failed");
-            return Refusal { fault, message: error.to_string(), remedy };
+            return Refusal { fault, message: error.to_string(), remedy, document };
         }
-        Refusal { fault, message: one_line(&error), remedy }
+        Refusal { fault, message: one_line(&error), remedy, document }
     }
 }
 
@@ -92,6 +94,9 @@ impl IntoResponse for RefusalV2 {
         let mut body = json!({"error": error, "message": self.0.message});
         if let Some(remedy) = &self.0.remedy {
             body["remedy"] = json!(remedy);
+        }
+        if let Some(document) = &self.0.document {
+            body["document"] = document.clone();
         }
         (self.0.status(), Json(body)).into_response()
     }

@@ -65,6 +65,10 @@ impl Failure for GateRefusal {
     fn remedy(&self) -> Option<String> {
         self.source.remedy()
     }
+
+    fn document(&self) -> Option<Value> {
+        self.source.document_of(&format!("{}:{}", self.model, self.version), Some(&self.model))
+    }
 }
 
 /// Checks the model of a form, moves its files into the store and makes its version.
@@ -111,6 +115,11 @@ async fn check(service: &Service, selected: Selected, given: Given, gate: Gate, 
     let reading = tokio::task::spawn_blocking(move || intake::intake(&selected.tree, &given, &open));
     let mut model = reading.await.map_err(UploadError::Stopped)??;
     check_runtime(model.runtime.as_deref())?;
+    let expected = service.settings.runtimes.expected(model.runtime.as_deref(), model.served_type());
+    if let Some(required) = model.required.as_ref().filter(|_| expected.is_some_and(|(runtime, _)| runtime.python().is_some())) {
+        // They will be installed, whatever the model itself is.
+        required.check()?;
+    }
     model.warnings.extend(check_fit(service, &model, policy).await?);
     let contract = model.contract.as_ref().map(|found| found.contract.clone()).unwrap_or_default();
     pass(service, model.name.as_str(), &contract, gate).await?;

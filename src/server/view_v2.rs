@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::catalog::applications::Application;
 use crate::catalog::record::{Level, LogLine, Model, Status, Version};
+use crate::fault::Fault;
 use crate::oci::reference::Reference;
 
 /// The status word of the last ancestor's clients.
@@ -45,8 +46,8 @@ pub fn ours(version: &Version) -> Value {
 }
 
 fn error(version: &Version) -> Value {
-    let error = version.error.as_ref();
-    error.map_or(Value::Null, |error| json!({"stage": error.stage, "cause": error.cause, "remedy": error.remedy}))
+    let Some(error) = &version.error else { return Value::Null };
+    json!({"stage": error.stage, "fault": error.fault.map(Fault::word), "cause": error.cause, "remedy": error.remedy})
 }
 
 /// A version as the last ancestor's clients read it.

@@ -18,6 +18,7 @@ mod keras_limits;
 mod keras_models;
 mod made_up;
 mod onnx_models;
+mod pickle_attacks;
 mod properties;
 mod protoc;
 mod python_code;

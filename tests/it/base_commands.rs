@@ -1,6 +1,6 @@
 //! `hs base import`, `lock` and `list`: what a base is made of, what a name is held to, and what is stale.
 //!
-//! Bases of a few bytes; registries and layouts are real ones.
+//! Bases of a few bytes; registries and layouts are real ones. What starts podman is in the slow stage: its users share what it notes in `/run`.
 
 use std::fs;
 use std::path::Path;
@@ -12,6 +12,7 @@ use crate::support::docker_registry::DockerRegistry;
 use crate::support::hs::{Home, Ran, tool};
 use crate::support::models;
 use crate::support::outside;
+use crate::support::podman::Podman;
 
 const NAME: &str = "serving-runtime-python:3.11";
 const OWN: &str = "own-runtime:1";
@@ -77,10 +78,159 @@ fn what_is_no_base_is_refused_with_what_to_do() {
         assert_eq!(ran.code, code, "{ran:#?}");
         assert!(expected.iter().all(|words| ran.stderr.contains(words)), "{expected:?} {ran:#?}");
     };
-    refused(&[tar], 2, &["need an image config", "--image-config FILE"]);
-    refused(&[&format!("docker-archive:{tar}")], 2, &["skopeo copy docker-archive:FILE oci:DIR:TAG"]);
+    refused(&[tar], 2, &["need an image config", "--image-config FILE", "docker-archive:FILE"]);
+    refused(&[&format!("docker-archive:{tar}")], 3, &["root.tar"]);
     refused(&["oci:/no/such/layout:1"], 4, &["/no/such/layout"]);
     assert_eq!(listed(&home, &[], NAME)["imported"], Value::Null);
+}
+
+#[test]
+fn an_image_of_a_model_is_no_base() {
+    let home = Home::new();
+    outside::import_small_base(&home);
+    let model = home.path().join("model");
+    models::small(&model);
+    let layout = format!("oci:{}:m", home.path().join("layout").display());
+    home.json(["build", model.to_str().unwrap(), "--runtime", NAME, "--to", &layout]);
+    let before = listed(&home, &[], NAME);
+    // An ancestor's image says so by its label; a file system that was exported says nothing, and has the contract.
+    let (ancestors, root, config) = (home.path().join("ancestors"), home.path().join("root.tar"), home.path().join("base.json"));
+    let mut base = base_saying("theirs\n");
+    base.config["Labels"]["MODEL_NAME"] = json!("theirs");
+    bases::write_layout(&ancestors, "m", &[base]);
+    let folder = home.path().join("root/model");
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join("contract.protobin"), b"").unwrap();
+    tool("tar", &["-cf", root.to_str().unwrap(), "-C", home.path().join("root").to_str().unwrap(), "."]);
+    for (words, said) in [
+        (vec![layout.as_str()], "is the image of a model (`"),
+        (vec![&format!("oci:{}:m", ancestors.display())], "is the image of a model (`theirs`)"),
+        (vec!["--image-config", config.to_str().unwrap(), root.to_str().unwrap()], "it has /model/contract.protobin"),
+    ] {
+        let ran = home.hs(["base", "import", "--name", NAME].into_iter().chain(words));
+        assert!(ran.code == 3 && ran.stderr.contains(said), "{said} {ran:#?}");
+    }
+    assert_eq!(listed(&home, &[], NAME), before);
+}
+
+#[test]
+fn a_base_of_a_name_that_no_list_has_is_listed_and_built_on() {
+    let home = Home::new();
+    let mut base = base_saying("own\n");
+    base.config["Env"] = json!(["PATH=/bin", "PYTHON_VERSION=3.12.4"]);
+    let layout = home.path().join("layout");
+    let digest = json!(bases::write_layout(&layout, "own", &[base]));
+    let source = format!("oci:{}:own", layout.display());
+    home.json(["base", "import", "--name", OWN, &source]);
+    assert_eq!(listed(&home, &[], OWN)["imported"], digest);
+    let model = home.path().join("model");
+    models::small(&model);
+    let build = |runtime: &str| {
+        let document = home.json(["build", model.to_str().unwrap(), "--runtime", runtime, "--dry-run"]);
+        (document["base"]["name"].clone(), document["base"]["digest"].clone())
+    };
+    assert_eq!(build(OWN), (json!(OWN), digest.clone()));
+    assert_eq!(build("own-runtime"), (json!(OWN), digest.clone()));
+    home.json(["base", "lock", OWN]);
+    assert_eq!(listed(&home, &[], OWN)["locked"], digest);
+    // What a list has is the list's, here and where the settings say more of it.
+    home.json(["base", "import", "--name", NAME, &source]);
+    let list = fs::read_to_string(home.data().join("runtimes.json")).unwrap();
+    assert!(list.contains("3.12.4") && !list.contains("serving-runtime-python"), "{list}");
+    let config = home.path().join("config.yaml");
+    fs::write(
+        &config,
+        "runtimes:\n  - {name: own-runtime, version: '1', reference: own-runtime:1, model_types: [own], contract_dialect: v2}\n",
+    )
+    .unwrap();
+    assert_eq!(listed(&home, &["--config", config.to_str().unwrap()], OWN)["contract_dialect"], "v2");
+}
+
+/// What a Docker archive becomes: the digest of the base, its config's, and the diff IDs of its layers.
+fn of_docker_archive(archive: &str) -> (Value, Value, Value) {
+    let home = Home::new();
+    let layout = home.path().join("out");
+    let to = format!("oci:{}:base", layout.display());
+    let document = home.json(["base", "import", "--name", OWN, archive, "--to", &to]);
+    let blob = |digest: &Value| -> Value {
+        let path = layout.join("blobs").join(digest.as_str().unwrap().replace(':', "/"));
+        serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
+    };
+    let manifest = blob(&document["digest"]);
+    assert!(
+        manifest["layers"].as_array().unwrap().iter().all(|layer| layer["mediaType"].as_str().unwrap().ends_with("gzip")),
+        "{manifest:#}"
+    );
+    let config = manifest["config"]["digest"].clone();
+    let diff_ids = blob(&config)["rootfs"]["diff_ids"].clone();
+    // It is a base, and other commands read the archive, too.
+    home.json(["base", "import", "--name", OWN, archive]);
+    assert_eq!(listed(&home, &[], OWN)["imported"], document["digest"]);
+    home.json(["inspect", archive]);
+    (document["digest"].clone(), config, diff_ids)
+}
+
+#[test]
+fn slow_docker_archives_of_skopeo_and_podman_and_of_both_forms_of_docker_give_the_same_base() {
+    let home = Home::new();
+    let path = |name: &str| home.path().join(name).to_str().unwrap().to_owned();
+    let layout = home.path().join("layout");
+    let mut base = Base::new("amd64", &[Packed::Gzip, Packed::Plain]);
+    // Larger than what stays as it is.
+    base.layers[0].1 = "many words\n".repeat(2000);
+    base.layers[1].1 = "other words\n".repeat(2000);
+    bases::write_layout(&layout, "base", &[base]);
+    let (source, skopeos) = (format!("oci:{}:base", layout.display()), path("skopeo.tar"));
+    tool("skopeo", &["--insecure-policy", "copy", "--quiet", &source, &format!("docker-archive:{skopeos}:localhost/base:1")]);
+    let expected = of_docker_archive(&format!("docker-archive:{skopeos}"));
+
+    let podman = Podman::new();
+    let (podmans, both) = (path("podman.tar"), path("both.tar"));
+    let run = |words: &[&str]| tool("podman", &[&podman.words()[1..].iter().map(String::as_str).collect::<Vec<_>>(), words].concat());
+    run(&["load", "--quiet", "--input", &skopeos]);
+    run(&["save", "--quiet", "--format", "docker-archive", "--output", &podmans, "localhost/base:1"]);
+    assert_eq!(of_docker_archive(&format!("docker-archive:{podmans}")), expected);
+    run(&["tag", "localhost/base:1", "localhost/other:2"]);
+    run(&[
+        "save",
+        "--quiet",
+        "--multi-image-archive",
+        "--format",
+        "docker-archive",
+        "--output",
+        &both,
+        "localhost/base:1",
+        "localhost/other:2",
+    ]);
+    assert_eq!(of_docker_archive(&format!("docker-archive:{both}:localhost/other:2")), expected);
+
+    // The form of Docker 25: a layout with a manifest.json beside its index.
+    let unpacked = home.path().join("unpacked");
+    fs::create_dir(&unpacked).unwrap();
+    tool("tar", &["-xf", &skopeos, "-C", unpacked.to_str().unwrap()]);
+    let mut manifest: Value = serde_json::from_slice(&fs::read(unpacked.join("manifest.json")).unwrap()).unwrap();
+    fs::create_dir_all(unpacked.join("blobs/sha256")).unwrap();
+    let move_to = |name: &str| {
+        let to = format!("blobs/sha256/{}", name.trim_end_matches(".json").trim_end_matches(".tar"));
+        fs::rename(unpacked.join(name), unpacked.join(&to)).unwrap();
+        to
+    };
+    manifest[0]["Config"] = json!(move_to(manifest[0]["Config"].as_str().unwrap()));
+    let layers: Vec<String> = manifest[0]["Layers"].as_array().unwrap().iter().map(|layer| move_to(layer.as_str().unwrap())).collect();
+    manifest[0]["Layers"] = json!(layers);
+    fs::write(unpacked.join("manifest.json"), manifest.to_string()).unwrap();
+    fs::write(unpacked.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
+    let docker_25 = path("docker25.tar");
+    let pack = || tool("tar", &["-cf", &docker_25, "-C", unpacked.to_str().unwrap(), "blobs", "manifest.json", "oci-layout"]);
+    pack();
+    assert_eq!(of_docker_archive(&format!("docker-archive:{docker_25}")), expected);
+
+    // A layer that is not what the config names.
+    fs::write(unpacked.join(&layers[1]), vec![0; 20 << 10]).unwrap();
+    pack();
+    let ran = home.hs(["base", "import", "--name", OWN, &format!("docker-archive:{docker_25}")]);
+    assert!(ran.code == 3 && ran.stderr.contains(&layers[1]) && ran.stderr.contains("the image config names sha256:"), "{ran:#?}");
+    assert!(!home.data().join("runtimes.json").exists());
 }
 
 /// A user whose config file names a runtime in a registry.

@@ -17,11 +17,16 @@ use crate::support::real_base;
 const LOOKS_MAX: usize = 300;
 /// The base has a NumPy of its own, and the model's is the one that counts.
 const CODE: &str = r#"
+import importlib.util
+
 import hydro_serving_grpc as hs
 import numpy as np
 from sklearn.linear_model import LinearRegression
 
 assert np.__version__ == "1.26.4" and np.__file__.startswith("/model/lib/"), np.__file__
+# Bytecode of this very Python, valid while its source is this one (PEP 552).
+source, compiled = open(np.__file__, "rb").read(), open(np.__cached__, "rb").read()
+assert compiled[:16] == importlib.util.MAGIC_NUMBER + b"\3\0\0\0" + importlib.util.source_hash(source), compiled[:16]
 MODEL = LinearRegression().fit([[0, 0], [1, 0], [0, 1]], [1.0, 1.5, 1.25])
 
 

@@ -80,6 +80,49 @@ fn slow_container_of_the_newer_python_answers_predict() {
     assert_eq!(built.podman.containers(), "");
 }
 
+/// As models of 2.3 and later were written: arrays by name, and a dict of them.
+const NUMPY_CODE: &str = "import numpy as np
+
+
+def infer(x):
+    assert isinstance(x, np.ndarray) and x.dtype == np.float64, type(x)
+    return {\"y\": 0.5 * x[:, 0] + 0.25 * x[:, 1] + 1}
+";
+
+/// Asks over HTTP, from within: the port is not published.
+const ASK_HTTP: &str = r#"
+import urllib.request
+request = urllib.request.Request("http://127.0.0.1:9092/predict/infer", b'{"x": [[1, 1], [4, -2]]}', {"Content-Type": "application/json"})
+print(urllib.request.urlopen(request, timeout=30).read().decode())
+"#;
+
+#[test]
+fn slow_container_in_the_place_of_the_ancestors_2_3_gives_functions_arrays() {
+    const RUNTIME: &str = "serving-runtime-python-numpy:3.11";
+    const THEIRS: &str = "hydrosphere/serving-runtime-python-3.6:2.3.2";
+    let (registry, home, podman) = (DockerRegistry::start(), Home::new(), Podman::new());
+    home.json(["base", "import", "--name", RUNTIME, &real_base::layout_of(RUNTIME)]);
+    let model = home.path().join("model");
+    fs::create_dir_all(model.join("src")).unwrap();
+    fs::copy(project("docs/examples/linear_regression/contract.prototxt"), model.join("contract.prototxt")).unwrap();
+    fs::write(model.join("src/func_main.py"), NUMPY_CODE).unwrap();
+    let definition = format!("kind: Model\nname: linear_regression\nruntime: {THEIRS}\ncontract: contract.prototxt\npayload: [src/]\n");
+    fs::write(model.join("serving.yaml"), definition).unwrap();
+    let image = format!("{}/linear_regression:1", registry.address());
+    let document = home.json(["build", model.to_str().unwrap(), "--to", &image]);
+    assert_eq!(document["base"]["name"], RUNTIME);
+    let said = format!("`{RUNTIME}` is the runtime in the place of `{THEIRS}`, as release 2.3.2 gave functions NumPy arrays");
+    assert!(document["warnings"].as_array().unwrap().iter().any(|warning| warning.as_str().unwrap().starts_with(&said)), "{document:#}");
+
+    let port = free_address().port();
+    let container = Container::start(&podman, &image, port, &RESTRICTED);
+    assert_answers(&ask_in_python(port));
+    let answer: Value = serde_json::from_str(&container.ask(&["/usr/bin/python3", "-c", ASK_HTTP])).unwrap();
+    assert_eq!(answer, json!({"y": [1.75, 2.5]}));
+    drop(container);
+    assert_eq!(podman.containers(), "");
+}
+
 fn assert_answers(answer: &Value) {
     // 0.5 * 1 + 0.25 * 1 + 1 and 0.5 * 4 + 0.25 * -2 + 1
     assert_eq!((&answer["dtype"], &answer["dims"], &answer["values"]), (&json!("DT_DOUBLE"), &json!([2]), &json!([1.75, 2.5])));

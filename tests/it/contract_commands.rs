@@ -277,6 +277,16 @@ async fn two_pushed_images_are_compared_for_a_few_kilobytes() {
     assert_eq!(document["changes"][0]["change"], "field_added");
     let ran = home.hs(["contract", "diff", &image("1"), text(&model), "--gate", "breaking"]);
     assert_eq!((ran.code, ran.stdout.as_str()), (5, ""), "{ran:#?}");
+    // A program reads what is refused in the form in which it reads what is not.
+    let refused = |words: &[&str]| {
+        let ran = home.hs([&["--output", "json"], words].concat());
+        assert!(ran.code == 5 && ran.stderr.contains("infer.inputs.age is new: callers do not send it"), "{ran:#?}");
+        serde_json::from_str::<serde_json::Value>(&ran.stdout).unwrap()
+    };
+    assert_eq!(refused(&["contract", "diff", &image("1"), text(&model), "--gate", "breaking"]), document);
+    let of_build = refused(&["build", text(&model), "--runtime", "scratch", "--against", &image("1")]);
+    assert_eq!((&of_build["old"], &of_build["new"]), (&document["old"], &json!("contract.prototxt")));
+    assert_eq!((&of_build["worst"], &of_build["changes"]), (&document["worst"], &document["changes"]));
     // A build is held against what is in use, and nothing of it is sent.
     tap.forget();
     let ran = build(&["--against", &image("1"), "--to", &image("3")]);

@@ -9,6 +9,7 @@ use crate::support::docker_registry::DockerRegistry;
 use crate::support::hs::{Home, Ran, Serve, project};
 use crate::support::models;
 use crate::support::outside::{catalog_rows, ended, listing};
+use crate::support::python_packages as packages;
 use crate::support::wire_tap::WireTap;
 
 const EVIL: &[u8] = b"cos\nsystem\n(S'true'\ntR.";
@@ -149,7 +150,7 @@ async fn imports_are_held_against_the_packages_that_are_installed() {
     let code = b"import demo_pkg\nimport yaml\n\ndef infer(x):\n    return x\n";
     let wheels = bench.home.path().join("wheels");
     fs::create_dir_all(&wheels).unwrap();
-    let wheel = wheel();
+    let wheel = packages::made_wheel("demo_pkg", &[("demo_pkg.py", "x = 1\n")]);
     fs::write(wheels.join("demo_pkg-1.0-py3-none-any.whl"), &wheel).unwrap();
     let lock = format!("demo-pkg==1.0 --hash={}\n", lamina::oci::digest::Digest::of(&wheel));
     let folder = bench.folder(&[("src/func_main.py", code), ("requirements.txt", b"demo-pkg\n"), ("requirements.lock", lock.as_bytes())]);
@@ -166,24 +167,6 @@ async fn imports_are_held_against_the_packages_that_are_installed() {
     );
 }
 
-/// A wheel of a package with one module.
-fn wheel() -> Vec<u8> {
-    let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
-    let metadata = "Metadata-Version: 2.1\nName: demo-pkg\nVersion: 1.0\n";
-    let tags = "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n";
-    let info = "demo_pkg-1.0.dist-info";
-    for (name, text) in [
-        ("demo_pkg.py".to_owned(), "x = 1\n"),
-        (format!("{info}/METADATA"), metadata),
-        (format!("{info}/WHEEL"), tags),
-        (format!("{info}/RECORD"), "demo_pkg.py,,\n"),
-    ] {
-        zip.start_file(name, zip::write::SimpleFileOptions::default()).unwrap();
-        std::io::Write::write_all(&mut zip, text.as_bytes()).unwrap();
-    }
-    zip.finish().unwrap().into_inner()
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn names_of_another_time_mean_our_runtimes() {
     let bench = Bench::new().await;
@@ -198,7 +181,12 @@ async fn names_of_another_time_mean_our_runtimes() {
     assert!(ran.code == 0 && ran.stderr.contains("runtime_aliases"), "{ran:#?}");
     // Ours is not to be had on this machine, and that is said; Docker Hub is not asked.
     let ran = base("hydrosphere/serving-runtime-python-3.7:3.0.3");
-    let said = ["`serving-runtime-python:3.11` is the runtime in the place of", "Python 3.11 is not 3.7", "is neither imported here"];
+    let said = [
+        "`serving-runtime-python-numpy:3.11` is the runtime in the place of",
+        "release 3.0.3 gave functions NumPy arrays",
+        "Python 3.11 is not 3.7",
+        "is neither imported here",
+    ];
     assert!(ran.code == 4 && said.iter().all(|said| ran.stderr.contains(said)), "{ran:#?}");
 }
 

@@ -42,6 +42,12 @@ async fn an_upload_that_drops_an_input_is_refused_by_the_gate() {
     }
     assert_eq!((listing(&home.data()), catalog_rows(&home.data()).await), (files, rows));
 
+    // A program reads the changes as it reads those that are let through.
+    let ran = upload(&["--gate", "breaking", "--output", "json"]);
+    let document: Value = serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {ran:#?}"));
+    assert_eq!((ran.code, &document["old"], &document["new"]), (5, &"adult:1".into(), &"adult".into()), "{document:#}");
+    assert_eq!((&document["worst"]["callers"], &document["changes"][0]["path"]), (&"breaking".into(), &"infer.inputs.age".into()));
+
     // The same contract, and one that only answers more, pass; so does anything where nobody asks.
     fs::write(folder.join("contract.prototxt"), MORE_OUTPUTS).unwrap();
     assert_eq!(upload(&["--gate", "any"]).code, 5);

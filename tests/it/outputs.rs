@@ -16,32 +16,32 @@ use crate::support::models;
 use crate::support::wire_tap::WireTap;
 
 /// A user in an empty home, with the smallest model in `model`.
-struct Bench {
-    home: Home,
+pub struct Bench {
+    pub home: Home,
 }
 
 impl Bench {
-    fn new() -> Bench {
+    pub fn new() -> Bench {
         let home = Home::new();
         models::small(&home.path().join("model"));
         Bench { home }
     }
 
-    fn path(&self, below: &str) -> PathBuf {
+    pub fn path(&self, below: &str) -> PathBuf {
         self.home.path().join(below)
     }
 
-    fn words(&self, more: &[&str]) -> Vec<String> {
+    pub fn words(&self, more: &[&str]) -> Vec<String> {
         let mut words = vec!["build".to_owned(), self.path("model").to_str().unwrap().to_owned()];
         words.extend(more.iter().map(|&word| word.to_owned()));
         words
     }
 
-    fn build(&self, more: &[&str]) -> Ran {
+    pub fn build(&self, more: &[&str]) -> Ran {
         self.home.hs(self.words(more))
     }
 
-    fn json(&self, more: &[&str]) -> Value {
+    pub fn json(&self, more: &[&str]) -> Value {
         self.home.json(self.words(more))
     }
 
@@ -53,7 +53,7 @@ impl Bench {
     }
 
     /// Fails with `code`, says all of `texts`, prints no result, and leaves nothing in the home.
-    fn fails(&self, more: &[&str], code: i32, texts: &[&str]) {
+    pub fn fails(&self, more: &[&str], code: i32, texts: &[&str]) {
         let before = self.listing();
         let ran = self.build(more);
         assert_eq!((ran.code, ran.stdout.as_str()), (code, ""), "{more:?}: {ran:#?}");
@@ -65,7 +65,7 @@ impl Bench {
 }
 
 /// The files that umoci unpacks are those of the small model.
-fn assert_unpacks(copied: Copied) {
+pub fn assert_unpacks(copied: Copied) {
     let root = copied.unpack();
     let files: Vec<String> = listing(&root).into_iter().filter(|(_, node)| node.is_some()).map(|(path, _)| path).collect();
     assert_eq!(files, ["model/contract.protobin", "model/files/contract.prototxt", "model/files/src/func_main.py"]);
@@ -252,7 +252,7 @@ fn a_registry_that_refuses_is_quoted() {
     bench.fails(
         &["--runtime", "scratch", "--to", &to],
         4,
-        &[&format!("error: cannot ask for blob `{}/x@sha256:", registry.address()), "401", "remedy:"],
+        &[&format!("error: cannot ask for manifest `{}/x:1`", registry.address()), "401", "remedy:"],
     );
     assert_eq!(registry.blobs(), 0);
 }

@@ -11,16 +11,16 @@ use std::thread;
 
 use axum::http::Method;
 use lamina::build::base::Places;
-use lamina::build::recipe::{self, BuildError, Built, Request};
+use lamina::build::built::BuiltImage;
+use lamina::build::recipe::{self, BuildError};
+use lamina::build::request::{BuildSettings, Request};
 use lamina::cli::open::open_content;
 use lamina::disk::folder::{FolderOptions, read_folder};
 use lamina::disk::seal_cache::SealCache;
 use lamina::fault::causes;
-use lamina::model::fit::Policy;
 use lamina::model::fit_scan::Facts;
 use lamina::model::intake::{Given, Model, intake};
-use lamina::model::packing::Choice;
-use lamina::model::plan::{LARGE_BYTES, Layout};
+use lamina::model::plan::LARGE_BYTES;
 use lamina::model::runtime::RuntimeList;
 use lamina::progress::{Event, Listener, silent};
 use lamina::registry::client::{Registries, Repository};
@@ -71,28 +71,14 @@ impl Bench {
     }
 
     /// Builds for the registry, told to `listener`.
-    async fn build(&self, to: Option<&Repository>, cache: Option<SealCache>, listener: &Listener) -> Result<Built, BuildError> {
+    async fn build(&self, to: Option<&Repository>, cache: Option<SealCache>, listener: &Listener) -> Result<BuiltImage, BuildError> {
         let places = Places { registries: Registries::new(quick()).unwrap(), store: None, mirrors: Vec::new() };
-        let request = Request {
-            version: None,
-            runtimes: RuntimeList::compiled_in(),
-            platforms: Vec::new(),
-            layout: Layout::Hydro,
-            dialect: None,
-            epoch_s: 0,
-            compression: Choice::default(),
-            compression_is_asked: false,
-            scratch: self.folder.path().to_owned(),
-            cache,
-            installer: None,
-            earlier_lock: None,
-            facts: Facts::default(),
-            policy: Policy::default(),
-        };
-        recipe::build(&read(&self.model()), &request, &places, to, listener).await
+        let settings = BuildSettings { cache, ..BuildSettings::new(RuntimeList::compiled_in()) };
+        let request = Request::new(settings, Facts::default(), self.folder.path());
+        recipe::build(&read(&self.model()), &request, &places, to, listener).await.map(|built| built.image)
     }
 
-    async fn finish(&self, built: &Built) {
+    async fn finish(&self, built: &BuiltImage) {
         let target = Target::Repository { repository: self.repository.clone(), tag: Some("1".to_owned()) };
         copy::copy_rest(&built.images, &Source::Nowhere, target, &built.sent, &silent()).await.unwrap();
     }

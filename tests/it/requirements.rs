@@ -252,6 +252,50 @@ fn a_base_of_two_platforms_gets_the_packages_of_each() {
     assert_eq!((locks.len(), digests.len()), (1, 1), "{locks:#?}");
 }
 
+#[test]
+fn what_is_for_other_machines_alone_makes_no_layer_and_an_extra_that_is_none_is_said() {
+    let wheels = packages::wheels(&SMALL, false);
+    for resolver in RESOLVERS {
+        let home = packages::user(resolver);
+        let model = home.path().join("model");
+        let words = ["build", model.to_str().unwrap(), "--dry-run", "--wheels", wheels.to_str().unwrap()];
+        packages::model(&model, "pywin32>=300 ; sys_platform == 'win32'\nsix ; python_version < '3'\n");
+        let built = home.json(words);
+        assert_eq!(built["requirements"], Value::Null);
+        assert!(built["images"][0]["layers"].as_array().unwrap().iter().all(|layer| layer["purpose"] != "requirements"), "{built:#}");
+        packages::model(&model, "six[foo]\n");
+        let built = home.json(words);
+        assert_eq!(built["requirements"]["packages"], json!(["six 1.17.0"]));
+        assert!(built["warnings"].to_string().contains("foo"), "{resolver}: {built:#}");
+    }
+}
+
+#[test]
+fn paths_in_settings_are_from_where_the_user_is() {
+    let wheels = packages::wheels(&SMALL, false);
+    for resolver in RESOLVERS {
+        let home = packages::user(resolver).with("PIP_FIND_LINKS", wheels.file_name().unwrap().to_str().unwrap());
+        let home = home.with("PIP_CONSTRAINT", "constraints.txt").with("UV_CONSTRAINT", "constraints.txt");
+        let model = home.path().join("model");
+        packages::model(&model, "tabulate\n");
+        let here = home.path().join("here");
+        fs::create_dir(&here).unwrap();
+        std::os::unix::fs::symlink(&wheels, here.join(wheels.file_name().unwrap())).unwrap();
+        fs::write(here.join("constraints.txt"), "tabulate<1\n").unwrap();
+        let output = home.command().args(["build", model.to_str().unwrap(), "--dry-run"]).current_dir(&here).output().unwrap();
+        assert!(output.status.success(), "{resolver}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+#[test]
+fn what_is_not_installed_may_say_anything() {
+    let home = packages::user("off");
+    let model = home.path().join("model");
+    packages::model(&model, "git+https://example.invalid/x.git\n-e .\nnumpy==\n");
+    let built = home.json(["build", model.to_str().unwrap(), "--dry-run", "--no-requirements"]);
+    assert!(built["warnings"].to_string().contains("are not installed, as was asked"), "{built:#}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_service_serves_the_layer_whole_and_in_ranges() {
     let wheels = packages::wheels(&SMALL, false);

@@ -257,8 +257,9 @@ async fn a_wheel_that_is_damaged_or_another_than_was_locked_is_refused() {
     // The folder has another file than the lock means.
     fs::write(&in_folder, &torn).unwrap();
     fs::write(model.join("requirements.lock"), format!("tabulate==0.9.0 --hash={0}\n    # wheel: {0} {NEW}\n", Digest::of(&good))).unwrap();
-    let said = format!("is {} and not {}", Digest::of(&torn), Digest::of(&good));
-    bench.refused(&home, &model, &folder, 4, &["the lock's `tabulate` 0.9.0 is to be had nowhere", &said, "remedy: "]);
+    let said =
+        [format!("the lock wants {} for `tabulate` 0.9.0, and ", Digest::of(&good)), format!("has `{NEW}` with {}", Digest::of(&torn))];
+    bench.refused(&home, &model, &folder, 3, &[&said[0], &said[1], "remedy: remove the lock"]);
     // And so has the index: somebody changed it after it was locked.
     let home = packages::user_of("uv", &bench.index);
     fs::remove_file(model.join("requirements.lock")).unwrap();

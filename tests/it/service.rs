@@ -9,12 +9,12 @@ use std::sync::Arc;
 
 use lamina::build::base::Places;
 use lamina::build::job::{Shelf, Workshop};
+use lamina::build::request::BuildSettings;
 use lamina::build::worker::{self, WorkerSettings};
 use lamina::catalog::catalog::Catalog;
 use lamina::catalog::record::{BuildId, Status, VersionNumber};
 use lamina::catalog::versions::Page;
 use lamina::disk::store::Store;
-use lamina::model::packing::Choice;
 use lamina::model::runtime::RuntimeList;
 use lamina::registry::client::Registries;
 use lamina::registry::settings::RegistrySettings;
@@ -53,11 +53,8 @@ impl Running {
             store: store.clone(),
             places: Places { registries: Registries::new(RegistrySettings::default()).unwrap(), store: Some(store), mirrors: Vec::new() },
             // No runtime is known, so every image is the model alone and nothing is pulled.
-            runtimes: RuntimeList::default(),
+            settings: BuildSettings::new(RuntimeList::default()),
             shelf: Shelf::Embedded { host: address.clone() },
-            epoch_s: 0,
-            compression: Choice::default(),
-            installer: None,
             catalog: catalog.clone(),
         };
         let answering = app::serve(listener, service.clone(), axum::Router::new());

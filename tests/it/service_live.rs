@@ -2,6 +2,7 @@
 
 use futures_util::StreamExt as _;
 use lamina::catalog::record::{BuildError, NewLine, Outcome};
+use lamina::fault::Fault;
 use lamina::server::app::Settings;
 use serde_json::{Value, json};
 
@@ -49,7 +50,8 @@ async fn a_log_is_followed_while_it_grows_and_taken_up_where_it_was_left() {
     assert_eq!(answer.headers()["content-type"], "text/event-stream");
     let following = tokio::spawn(events(answer, ended));
     running.service.catalog.log(&claim, &[NewLine::info("one"), NewLine::warning("two")]).await.unwrap();
-    let error = BuildError { stage: "send".to_owned(), cause: "refused".to_owned(), remedy: Some("log in".to_owned()) };
+    let (cause, remedy) = ("refused".to_owned(), Some("log in".to_owned()));
+    let error = BuildError { stage: "send".to_owned(), fault: Some(Fault::Remote), cause, remedy };
     running.service.catalog.finish(&claim, Outcome::Failed(error)).await.unwrap();
     let all = following.await.unwrap();
     let lines: Vec<_> = all.iter().map(|(name, id, data)| (name.as_str(), id.as_str(), data.as_str())).collect();

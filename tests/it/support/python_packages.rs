@@ -135,6 +135,21 @@ pub fn layer(document: &serde_json::Value) -> serde_json::Value {
     found[0].clone()
 }
 
+/// A wheel of version 1.0 that is made here, with these files.
+pub fn made_wheel(project: &str, files: &[(&str, &str)]) -> Vec<u8> {
+    let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    let info = format!("{project}-1.0.dist-info");
+    let metadata = format!("Metadata-Version: 2.1\nName: {}\nVersion: 1.0\n", project.replace('_', "-"));
+    let tags = "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n";
+    let record = files.iter().fold(String::new(), |record, (path, _)| record + *path + ",,\n");
+    let own = [("METADATA", metadata.as_str()), ("WHEEL", tags), ("RECORD", &record)].map(|(name, text)| (format!("{info}/{name}"), text));
+    for (name, text) in files.iter().map(|(path, text)| ((*path).to_owned(), *text)).chain(own) {
+        zip.start_file(name, zip::write::SimpleFileOptions::default()).unwrap();
+        std::io::Write::write_all(&mut zip, text.as_bytes()).unwrap();
+    }
+    zip.finish().unwrap().into_inner()
+}
+
 /// An index: a folder for each project, listed by Python's own HTTP server; stopped with the value.
 pub struct Index {
     folder: tempfile::TempDir,

@@ -30,6 +30,11 @@ impl SmallDisk {
         tool("mount", &["-o", &format!("remount,size={mib}m"), self.folder.path().to_str().unwrap()]);
     }
 
+    /// Lets nobody write any more.
+    pub fn read_only(&self) {
+        tool("mount", &["-o", "remount,ro", self.folder.path().to_str().unwrap()]);
+    }
+
     /// Takes all the room that is left, but for so many KiB.
     pub fn fill(&self, left_kib: u64) {
         let free = || {

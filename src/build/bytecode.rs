@@ -1,0 +1,258 @@
+//! The bytecode of a model's packages: a layer of its own above theirs.
+//!
+//! Without it a container compiles all that it imports at each start, since neither its user nor a read-only root could keep the result. It comes from the
+//! base's own interpreter (`compiler.rs`), once for each wheel and base: an archive beside the wheel in the cache (`disk/bytecode_cache.rs`), whose members are
+//! ranges of the layer. A layer of its own, because a patch of the base's Python changes the bytecode and leaves the packages as they are.
+//!
+//! What must stay true: the layer follows from the wheels and the base alone. Only a base that the runtime list vouches for is run (`recipe.rs` chooses).
+
+use std::fs::File;
+use std::io;
+use std::num::NonZero;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use tokio_util::io::{StreamReader, SyncIoBridge};
+
+use super::compiler::{self, CompileError};
+use crate::disk::bytecode_cache::{BytecodeCache, BytecodeCacheError, Python};
+use crate::disk::interpreter::{Extraction, Interpreter, InterpreterError};
+use crate::disk::wheel::{Laid, Wheel, WheelFileError};
+use crate::disk::zip_directory::{self, ZipError, ZipMember};
+use crate::fault::{Failure, Fault};
+use crate::oci::digest::Digest;
+use crate::oci::image::Base;
+use crate::oci::layer::RecipeError;
+use crate::oci::packed::{Body, Member, PackedFile, PackedLayer};
+use crate::oci::path::TreePath;
+use crate::oci::splice::SplicedFile;
+use crate::progress::{Event, Listener};
+use crate::registry::source::{Source, SourceError};
+
+/// The most interpreters at once: each takes a core.
+const AT_ONCE_MAX: usize = 8;
+
+/// The interpreter that bytecode is made with.
+#[derive(Clone, Debug)]
+pub struct Compiler {
+    /// Where in the base it is: `/usr/bin/python3.11`.
+    pub interpreter: String,
+    /// The base.
+    pub base: Base,
+    /// Where its layers are.
+    pub source: Source,
+}
+
+/// Why there is no bytecode.
+#[derive(Debug, thiserror::Error)]
+pub enum BytecodeError {
+    /// The base's layers cannot be had.
+    #[error("fetching the Python of the base, which compiles the packages")]
+    Base(#[from] SourceError),
+    /// There is no interpreter in them.
+    #[error(transparent)]
+    Interpreter(#[from] InterpreterError),
+    /// It does not compile.
+    #[error(transparent)]
+    Compile(#[from] CompileError),
+    /// What it made cannot be kept.
+    #[error(transparent)]
+    Cache(#[from] BytecodeCacheError),
+    /// A wheel cannot be read.
+    #[error(transparent)]
+    Wheel(#[from] WheelFileError),
+    /// An archive of the cache is damaged.
+    #[error("the bytecode in `{path}` is damaged")]
+    Archive {
+        /// Where it is.
+        path: String,
+        /// What is wrong.
+        #[source]
+        source: ZipError,
+    },
+    /// The files cannot lie in one folder.
+    #[error("laying out the bytecode")]
+    Paths(#[from] RecipeError),
+    /// Work in the background died.
+    #[error("compiling the packages stopped")]
+    Stopped(#[from] tokio::task::JoinError),
+}
+
+impl BytecodeError {
+    fn inner(&self) -> Option<&dyn Failure> {
+        Some(match self {
+            BytecodeError::Base(error) => error,
+            BytecodeError::Interpreter(error) => error,
+            BytecodeError::Compile(error) => error,
+            BytecodeError::Cache(error) => error,
+            BytecodeError::Wheel(error) => error,
+            BytecodeError::Archive { .. } | BytecodeError::Paths(_) | BytecodeError::Stopped(_) => return None,
+        })
+    }
+}
+
+impl Failure for BytecodeError {
+    fn fault(&self) -> Fault {
+        self.inner().map_or(Fault::Ours, Failure::fault)
+    }
+
+    fn remedy(&self) -> Option<String> {
+        match self {
+            BytecodeError::Archive { .. } => Some("remove that file: it is made again".to_owned()),
+            other => other.inner().and_then(Failure::remedy),
+        }
+    }
+}
+
+impl Compiler {
+    /// The manifest of the base, which its bytecode is remembered by.
+    fn digest(&self) -> Digest {
+        self.base.manifest.document.digest
+    }
+
+    /// The bytecode of every wheel, in their order, compiled for `folder` where the cache has none. `None`: the base has no Python where the list says.
+    pub async fn archives(
+        &self,
+        laid: &Arc<Laid>,
+        folder: &'static str,
+        cache: &BytecodeCache,
+        listener: &Listener,
+    ) -> Result<Option<Vec<SplicedFile>>, BytecodeError> {
+        let base = self.digest();
+        let found: Vec<Option<SplicedFile>> = laid.wheels().iter().map(|wheel| cache.find(&wheel.digest(), &base)).collect();
+        let missing = found.iter().filter(|found| found.is_none()).count();
+        if missing == 0 {
+            return Ok(Some(found.into_iter().flatten().collect()));
+        }
+        let Python::Here(interpreter) = self.interpreter(cache).await? else { return Ok(None) };
+        listener(Event::Note(format!("compiling {missing} packages with the base's Python")));
+        let (laid, cache) = (laid.clone(), cache.clone());
+        let compiling = move || complete(found, &laid, &|wheel| compile(&interpreter, wheel, folder, &cache, &base));
+        Ok(Some(tokio::task::spawn_blocking(compiling).await??))
+    }
+
+    /// The base's interpreter on this machine, taken out of its layers where it is not here yet.
+    async fn interpreter(&self, cache: &BytecodeCache) -> Result<Python, BytecodeError> {
+        let (base, of_cache) = (self.digest(), cache.clone());
+        if let Some(found) = tokio::task::spawn_blocking(move || of_cache.interpreter(&base)).await? {
+            return Ok(found);
+        }
+        let draft = cache.interpreter_draft()?;
+        let mut extraction = Extraction::begin(&self.interpreter, draft.path())?;
+        for layer in &self.base.manifest.layers {
+            let blob = self.source.blob(layer).await?;
+            let mut reader = SyncIoBridge::new(StreamReader::new(blob));
+            let media_type = layer.media_type.clone();
+            let adding = move || extraction.add(&media_type, &mut reader).map(|is_whole| (extraction, is_whole));
+            let (taken, is_whole) = tokio::task::spawn_blocking(adding).await??;
+            extraction = taken;
+            if is_whole {
+                break;
+            }
+        }
+        Ok(cache.keep_interpreter(draft, &base)?)
+    }
+}
+
+/// Fills the gaps: as many wheels at a time as there are cores, the largest first, since one that is begun last is waited for alone.
+fn complete(
+    mut found: Vec<Option<SplicedFile>>,
+    laid: &Laid,
+    make: &(dyn Fn(&Wheel) -> Result<SplicedFile, BytecodeError> + Sync),
+) -> Result<Vec<SplicedFile>, BytecodeError> {
+    let mut in_turn: Vec<(usize, usize)> = Vec::new();
+    for (at, wheel) in laid.wheels().iter().enumerate().filter(|(at, _)| found[*at].is_none()) {
+        in_turn.push((wheel.sources()?.len(), at));
+    }
+    in_turn.sort_by(|one, other| other.cmp(one));
+    let (next, made) = (AtomicUsize::new(0), Mutex::new(Ok(Vec::new())));
+    let work = || {
+        while let Some((_, at)) = in_turn.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let archive = make(&laid.wheels()[*at]);
+            let Ok(mut made) = made.lock() else { return };
+            match (archive, made.as_mut()) {
+                (Ok(archive), Ok(made)) => made.push((*at, archive)),
+                (Err(error), Ok(_)) => *made = Err(error),
+                (_, Err(_)) => return,
+            }
+        }
+    };
+    let at_once = thread::available_parallelism().map_or(1, NonZero::get).min(AT_ONCE_MAX).min(in_turn.len());
+    thread::scope(|scope| (0..at_once).for_each(|_| drop(scope.spawn(work))));
+    for (at, archive) in made.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)? {
+        found[at] = Some(archive);
+    }
+    Ok(found.into_iter().flatten().collect())
+}
+
+/// The bytecode of a wheel, into the cache.
+fn compile(
+    interpreter: &Interpreter,
+    wheel: &Wheel,
+    folder: &str,
+    cache: &BytecodeCache,
+    base: &Digest,
+) -> Result<SplicedFile, BytecodeError> {
+    let sources = wheel.sources()?;
+    let mut writer = cache.writer()?;
+    let to_compile = sources.iter().map(|(path, file)| compiler::Source { path, read: Box::new(move || wheel.read_file(path, file)) });
+    if !sources.is_empty() {
+        compiler::compile(interpreter, folder, to_compile.collect(), &mut |path, tag, bytes| {
+            // One whose name would be too long has none, and is compiled by whoever imports it.
+            place_of(path, tag).map_or(Ok(()), |place| writer.add(&place, bytes).map_err(io::Error::other))
+        })?;
+    }
+    Ok(writer.commit(&wheel.digest(), base)?)
+}
+
+/// Where the bytecode of a source lies (PEP 3147): `a/b.py` -> `a/__pycache__/b.cpython-311.pyc`.
+fn place_of(source: &TreePath, tag: &str) -> Option<TreePath> {
+    let stem = source.file_name().strip_suffix(".py")?;
+    let folder = source.parent().map_or_else(String::new, |folder| format!("{folder}/"));
+    TreePath::new(&format!("{folder}__pycache__/{stem}.{tag}.pyc")).ok()
+}
+
+/// The source of what lies there.
+fn source_of(bytecode: &TreePath) -> Option<TreePath> {
+    let (stem, _tag) = bytecode.file_name().strip_suffix(".pyc")?.rsplit_once('.')?;
+    let folder = bytecode.parent()?.parent().map_or_else(String::new, |folder| format!("{folder}/"));
+    TreePath::new(&format!("{folder}{stem}.py")).ok()
+}
+
+/// The layer of all archives below `root`: of each source that is installed, its bytecode.
+pub fn layer(laid: &Laid, archives: Vec<SplicedFile>, root: &TreePath, modified_s: u64) -> Result<PackedLayer, BytecodeError> {
+    let mut files = Vec::new();
+    for (archive, spliced) in archives.iter().enumerate() {
+        let damaged = |source| BytecodeError::Archive { path: spliced.local.path.display().to_string(), source };
+        let file = File::open(&spliced.local.path).map_err(|error| damaged(ZipError::Read(error)))?;
+        for member in zip_directory::read(&file, spliced.size_bytes).map_err(damaged)? {
+            let ZipMember { name, deflated, crc32, size_bytes, offset_bytes, packed_bytes, .. } = member;
+            let path = TreePath::new(&name).map_err(|_| damaged(ZipError::Damaged("a path")))?;
+            // Of two wheels with one source, the one whose source is installed.
+            if source_of(&path).and_then(|source| laid.owner(&source)) == Some(archive) {
+                let body = Body::Member(Member { archive, offset_bytes, packed_bytes, deflated, crc32 });
+                files.push((root.join(&path), PackedFile { size_bytes, executable: false, body }));
+            }
+        }
+    }
+    Ok(PackedLayer::new(archives, files.into_iter().collect(), modified_s)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytecode_lies_where_an_interpreter_looks_for_it() {
+        for (source, bytecode) in [
+            ("six.py", "__pycache__/six.cpython-311.pyc"),
+            ("numpy/core/__init__.py", "numpy/core/__pycache__/__init__.cpython-311.pyc"),
+            ("a/b.c.py", "a/__pycache__/b.c.cpython-311.pyc"),
+        ] {
+            let (source, bytecode) = (TreePath::new(source).unwrap(), TreePath::new(bytecode).unwrap());
+            assert_eq!(place_of(&source, "cpython-311"), Some(bytecode.clone()));
+            assert_eq!(source_of(&bytecode), Some(source));
+        }
+    }
+}
