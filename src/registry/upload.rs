@@ -115,12 +115,16 @@ impl Repository {
             // It may go on later.
             Err(_) => [None, None],
         };
-        if result.as_ref().map_or_else(|error| !error.fault().is_transient(), |()| true) {
+        let is_over = result.as_ref().map_or_else(|error| !error.fault().is_transient(), |()| true);
+        if is_over {
             page.end();
-            endpoint.open_uploads.end(number);
         }
         for session in unused.into_iter().flatten() {
             endpoint.cancel(digest, &session).await;
+        }
+        // Whoever is dropped while he cancels has not cancelled.
+        if is_over {
+            endpoint.open_uploads.end(number);
         }
         result?;
         endpoint.host.doubts.taken(&endpoint.repository, digest);
