@@ -9,6 +9,7 @@
 
 use std::sync::Arc;
 
+use crate::disk::base_list::{self, BaseListError};
 use crate::disk::store::Store;
 use crate::fault::{self, Failure, Fault};
 use crate::model::runtime::{Choice, Runtime};
@@ -47,8 +48,9 @@ pub struct Bases {
     pub source: Source,
     /// The runtime of the list, where it is one.
     pub runtime: Option<Runtime>,
-    /// Whether it was found where the list and the settings say, and not at a place that somebody named: then it is the operator's choice.
-    pub is_of_list: bool,
+    /// Whether the owner of this machine vouches for it: it was imported here, or it is locked, or it was found where the settings say. A base that lies where
+    /// somebody named a place is none of these, whatever it is called.
+    pub is_vouched_for: bool,
     /// What has to be said about the choice.
     pub notice: Option<String>,
 }
@@ -67,7 +69,7 @@ impl Bases {
             scratch_platforms: platforms,
             source: Source::Nowhere,
             runtime: None,
-            is_of_list: false,
+            is_vouched_for: false,
             notice: Some(notice),
         }
     }
@@ -123,6 +125,9 @@ pub enum BaseError {
         /// What the list says.
         locked: Digest,
     },
+    /// What was imported cannot be said.
+    #[error(transparent)]
+    Imported(BaseListError),
     /// It was asked for and is nowhere.
     #[error("runtime `{runtime}` is neither imported here nor in a mirror nor at a registry{tried}")]
     Nowhere {
@@ -146,6 +151,7 @@ impl Failure for BaseError {
             BaseError::Platform { .. } => Fault::Usage,
             BaseError::Locked { .. } => Fault::Policy,
             BaseError::Nowhere { .. } => Fault::Remote,
+            BaseError::Imported(error) => error.fault(),
         }
     }
 
@@ -160,6 +166,7 @@ impl Failure for BaseError {
             BaseError::Platform { .. } => {
                 Some("choose another base, or import this one for that platform too, with `hs base import --add-platform`".to_owned())
             }
+            BaseError::Imported(error) => error.remedy(),
             BaseError::Config { .. } => None,
         }
     }
@@ -177,12 +184,15 @@ pub async fn find(choice: Choice, platforms: &[Platform], places: &Places, liste
         Choice::Listed { runtime, location: Some(location), .. } => {
             let base = location.to_string();
             let (source, pulled) = read(&location, places).await.map_err(|source| BaseError::Read { base: base.clone(), source })?;
-            assemble(&base, Some(runtime), source, pulled, platforms, listener).await
+            let known = runtime.digest.or(imported_digest(&runtime, places)?);
+            let bases = assemble(&base, Some(runtime), source, pulled, platforms, listener).await?;
+            let is_vouched_for = known.is_some() && bases.bases.first().map(|base| base.digest) == known;
+            Ok(Bases { is_vouched_for, ..bases })
         }
         Choice::Listed { runtime, location: None, asked } => match look_for(&runtime, places).await? {
             Ok((name, source, pulled)) => {
                 let bases = assemble(&name, Some(runtime), source, pulled, platforms, listener).await?;
-                Ok(Bases { is_of_list: true, ..bases })
+                Ok(Bases { is_vouched_for: true, ..bases })
             }
             Err(tried) if asked => Err(BaseError::Nowhere { runtime: runtime.full_name(), tried }),
             Err(tried) => {
@@ -194,9 +204,9 @@ pub async fn find(choice: Choice, platforms: &[Platform], places: &Places, liste
 }
 
 /// Whether a listed runtime was imported into a store: then nothing else is looked at.
-pub async fn is_imported(runtime: &Runtime, store: &Arc<Store>) -> bool {
-    let source = Source::Store { store: store.clone(), repository: runtime.name.clone() };
-    source.manifest(&runtime.version).await.is_ok()
+pub fn is_imported(runtime: &Runtime, store: &Arc<Store>) -> bool {
+    base_list::digest_of(store.root(), &runtime.full_name())
+        .is_ok_and(|digest| digest.is_some_and(|digest| matches!(store.manifest(&runtime.name, &digest.to_string()), Ok(Some(_)))))
 }
 
 /// Looks for a listed runtime; the inner error is what was tried, for the end of a sentence.
@@ -214,11 +224,17 @@ async fn look_for(runtime: &Runtime, places: &Places) -> Result<Result<(String, 
     }
 }
 
-/// A listed runtime in the data folder's store.
-async fn imported(runtime: &Runtime, places: &Places) -> Result<Option<(String, Source, Pulled)>, BaseError> {
+/// The digest of what was imported for a listed runtime.
+fn imported_digest(runtime: &Runtime, places: &Places) -> Result<Option<Digest>, BaseError> {
     let Some(store) = &places.store else { return Ok(None) };
+    base_list::digest_of(store.root(), &runtime.full_name()).map_err(BaseError::Imported)
+}
+
+/// A listed runtime in the data folder's store, by the digest that was imported: its tag may have come by a push.
+async fn imported(runtime: &Runtime, places: &Places) -> Result<Option<(String, Source, Pulled)>, BaseError> {
+    let (Some(store), Some(digest)) = (&places.store, imported_digest(runtime, places)?) else { return Ok(None) };
     let source = Source::Store { store: store.clone(), repository: runtime.name.clone() };
-    match source.manifest(&runtime.version).await {
+    match source.manifest(&digest.to_string()).await {
         Ok(pulled) => Ok(Some((runtime.full_name(), source, pulled))),
         Err(error) if error.fault() == Fault::Missing => Ok(None),
         Err(source) => Err(BaseError::Read { base: runtime.full_name(), source }),
@@ -302,7 +318,7 @@ async fn assemble(
             return Err(BaseError::Platform { base: name.to_owned(), has, wanted });
         }
     }
-    Ok(Bases { bases, scratch_platforms: Vec::new(), is_index, source, runtime, is_of_list: false, notice: None })
+    Ok(Bases { bases, scratch_platforms: Vec::new(), is_index, source, runtime, is_vouched_for: false, notice: None })
 }
 
 async fn manifests_of(name: &str, index: &Index, platforms: &[Platform], source: &Source) -> Result<Vec<Manifest>, BaseError> {

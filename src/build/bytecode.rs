@@ -4,11 +4,12 @@
 //! base's own interpreter (`compiler.rs`), once for each wheel and base: an archive beside the wheel in the cache (`disk/bytecode_cache.rs`), whose members are
 //! ranges of the layer. A layer of its own, because a patch of the base's Python changes the bytecode and leaves the packages as they are.
 //!
-//! What must stay true: the layer follows from the wheels and the base alone. Only a base that the runtime list vouches for is run (`recipe.rs` chooses).
+//! What must stay true: the layer follows from the wheels and the base alone. Only a base that this machine's owner vouches for is run (`base.rs`).
 
 use std::fs::File;
 use std::io;
 use std::num::NonZero;
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -30,8 +31,8 @@ use crate::oci::splice::SplicedFile;
 use crate::progress::{Event, Listener};
 use crate::registry::source::{Source, SourceError};
 
-/// The most interpreters at once: each takes a core.
-const AT_ONCE_MAX: usize = 8;
+/// The most interpreters at once: each takes a core, and may take 2 GiB.
+const AT_ONCE_MAX: usize = 4;
 
 /// The interpreter that bytecode is made with.
 #[derive(Clone, Debug)]
@@ -40,7 +41,9 @@ pub struct Compiler {
     pub interpreter: String,
     /// The base.
     pub base: Base,
-    /// Where its layers are.
+    /// The same runtime for other platforms. Where the base's own Python cannot be run here, one of theirs can stand in: bytecode is the same on all.
+    pub siblings: Vec<Base>,
+    /// Where their layers are.
     pub source: Source,
 }
 
@@ -106,52 +109,98 @@ impl Failure for BytecodeError {
 }
 
 impl Compiler {
-    /// The manifest of the base, which its bytecode is remembered by.
-    fn digest(&self) -> Digest {
-        self.base.manifest.document.digest
+    /// What the Python of a base is remembered by: the base's manifest, and where in it that is.
+    fn name_of(&self, base: &Base) -> Digest {
+        Digest::of(format!("{} {}", base.manifest.document.digest, self.interpreter).as_bytes())
     }
 
-    /// The bytecode of every wheel, in their order, compiled for `folder` where the cache has none. `None`: the base has no Python where the list says.
+    /// The bytecode of every wheel, in their order, compiled for `folder` where the cache has none; where that cannot be written to, below `scratch`. `None`: the
+    /// base has no whole Python where the list says.
     pub async fn archives(
         &self,
         laid: &Arc<Laid>,
         folder: &'static str,
-        cache: &BytecodeCache,
+        (cache, scratch): (&BytecodeCache, &Path),
         listener: &Listener,
     ) -> Result<Option<Vec<SplicedFile>>, BytecodeError> {
-        let base = self.digest();
-        let found: Vec<Option<SplicedFile>> = laid.wheels().iter().map(|wheel| cache.find(&wheel.digest(), &base)).collect();
+        let name = self.name_of(&self.base);
+        let found: Vec<Option<SplicedFile>> = laid.wheels().iter().map(|wheel| cache.find(&wheel.digest(), &name)).collect();
         let missing = found.iter().filter(|found| found.is_none()).count();
         if missing == 0 {
             return Ok(Some(found.into_iter().flatten().collect()));
         }
-        let Python::Here(interpreter) = self.interpreter(cache).await? else { return Ok(None) };
+        let (cache, scratch) = (cache.clone(), scratch.to_owned());
+        let cache = tokio::task::spawn_blocking(move || cache.or_in(&scratch)).await?;
+        let Some(interpreter) = self.runnable(&cache).await? else { return Ok(None) };
         listener(Event::Note(format!("compiling {missing} packages with the base's Python")));
-        let (laid, cache) = (laid.clone(), cache.clone());
-        let compiling = move || complete(found, &laid, &|wheel| compile(&interpreter, wheel, folder, &cache, &base));
+        let laid = laid.clone();
+        let compiling = move || complete(found, &laid, &|wheel| compile(&interpreter, wheel, folder, &cache, &name));
         Ok(Some(tokio::task::spawn_blocking(compiling).await??))
     }
 
+    /// An interpreter for the base that can be run here: its own, else that of a sibling with the same standard library. `None`: the base has none.
+    async fn runnable(&self, cache: &BytecodeCache) -> Result<Option<Interpreter>, BytecodeError> {
+        let (own, modules) = match self.started(&self.base, cache).await {
+            Ok(None) => return Ok(None),
+            Ok(Some(interpreter)) => return Ok(Some(interpreter)),
+            Err((error, None)) => return Err(error),
+            Err((error, Some(interpreter))) => (error, interpreter.modules),
+        };
+        for sibling in &self.siblings {
+            if let Ok(Some(interpreter)) = self.started(sibling, cache).await
+                && interpreter.modules == modules
+            {
+                return Ok(Some(interpreter));
+            }
+        }
+        Err(own)
+    }
+
+    /// The interpreter of a base, once it has been seen to start; `None`: there is none, or not all of it. An error has the interpreter that cannot be run here.
+    async fn started(&self, base: &Base, cache: &BytecodeCache) -> Result<Option<Interpreter>, (BytecodeError, Option<Interpreter>)> {
+        let was_there = cache.interpreter(&self.name_of(base)).is_some();
+        let first = self.look(base, cache).await;
+        match first {
+            // A crash of the machine may have left it half written: it is taken out of the base once more.
+            Err((BytecodeError::Compile(_), Some(_))) if was_there => {
+                cache.forget_interpreter(&self.name_of(base));
+                self.look(base, cache).await
+            }
+            other => other,
+        }
+    }
+
+    async fn look(&self, base: &Base, cache: &BytecodeCache) -> Result<Option<Interpreter>, (BytecodeError, Option<Interpreter>)> {
+        let Python::Here(interpreter) = self.interpreter(base, cache).await.map_err(|error| (error, None))? else { return Ok(None) };
+        let to_start = interpreter.clone();
+        let looked = tokio::task::spawn_blocking(move || compiler::is_self_contained(&to_start)).await;
+        match looked.map_err(|error| (error.into(), None))? {
+            Ok(is_whole) => Ok(is_whole.then_some(interpreter)),
+            Err(error) => Err((error.into(), Some(interpreter))),
+        }
+    }
+
     /// The base's interpreter on this machine, taken out of its layers where it is not here yet.
-    async fn interpreter(&self, cache: &BytecodeCache) -> Result<Python, BytecodeError> {
-        let (base, of_cache) = (self.digest(), cache.clone());
-        if let Some(found) = tokio::task::spawn_blocking(move || of_cache.interpreter(&base)).await? {
+    async fn interpreter(&self, base: &Base, cache: &BytecodeCache) -> Result<Python, BytecodeError> {
+        let (name, of_cache) = (self.name_of(base), cache.clone());
+        if let Some(found) = tokio::task::spawn_blocking(move || of_cache.interpreter(&name)).await? {
             return Ok(found);
         }
         let draft = cache.interpreter_draft()?;
         let mut extraction = Extraction::begin(&self.interpreter, draft.path())?;
-        for layer in &self.base.manifest.layers {
+        for layer in &base.manifest.layers {
             let blob = self.source.blob(layer).await?;
             let mut reader = SyncIoBridge::new(StreamReader::new(blob));
             let media_type = layer.media_type.clone();
-            let adding = move || extraction.add(&media_type, &mut reader).map(|is_whole| (extraction, is_whole));
-            let (taken, is_whole) = tokio::task::spawn_blocking(adding).await??;
-            extraction = taken;
-            if is_whole {
-                break;
-            }
+            let adding = move || extraction.add(&media_type, &mut reader).map(|()| extraction);
+            extraction = tokio::task::spawn_blocking(adding).await??;
         }
-        Ok(cache.keep_interpreter(draft, &base)?)
+        let (of_cache, folder) = (cache.clone(), draft.path().to_owned());
+        let keeping = move || -> Result<Python, BytecodeError> {
+            Interpreter::complete(&folder)?;
+            Ok(of_cache.keep_interpreter(draft, &name)?)
+        };
+        tokio::task::spawn_blocking(keeping).await?
     }
 }
 
@@ -179,7 +228,11 @@ fn complete(
         }
     };
     let at_once = thread::available_parallelism().map_or(1, NonZero::get).min(AT_ONCE_MAX).min(in_turn.len());
-    thread::scope(|scope| (0..at_once).for_each(|_| drop(scope.spawn(work))));
+    thread::scope(|scope| {
+        // A thread that cannot be had leaves its share to the others; this one is there.
+        (1..at_once).for_each(|_| drop(thread::Builder::new().spawn_scoped(scope, work)));
+        work();
+    });
     for (at, archive) in made.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)? {
         found[at] = Some(archive);
     }
@@ -192,7 +245,7 @@ fn compile(
     wheel: &Wheel,
     folder: &str,
     cache: &BytecodeCache,
-    base: &Digest,
+    python: &Digest,
 ) -> Result<SplicedFile, BytecodeError> {
     let sources = wheel.sources()?;
     let mut writer = cache.writer()?;
@@ -203,7 +256,7 @@ fn compile(
             place_of(path, tag).map_or(Ok(()), |place| writer.add(&place, bytes).map_err(io::Error::other))
         })?;
     }
-    Ok(writer.commit(&wheel.digest(), base)?)
+    Ok(writer.commit(&wheel.digest(), python)?)
 }
 
 /// Where the bytecode of a source lies (PEP 3147): `a/b.py` -> `a/__pycache__/b.cpython-311.pyc`.
@@ -229,8 +282,8 @@ pub fn layer(laid: &Laid, archives: Vec<SplicedFile>, root: &TreePath, modified_
         for member in zip_directory::read(&file, spliced.size_bytes).map_err(damaged)? {
             let ZipMember { name, deflated, crc32, size_bytes, offset_bytes, packed_bytes, .. } = member;
             let path = TreePath::new(&name).map_err(|_| damaged(ZipError::Damaged("a path")))?;
-            // Of two wheels with one source, the one whose source is installed.
-            if source_of(&path).and_then(|source| laid.owner(&source)) == Some(archive) {
+            // Of two wheels with one source, the one whose source is installed; and never in the way of a file of a package.
+            if source_of(&path).and_then(|source| laid.owner(&source)) == Some(archive) && laid.has_room(&path) {
                 let body = Body::Member(Member { archive, offset_bytes, packed_bytes, deflated, crc32 });
                 files.push((root.join(&path), PackedFile { size_bytes, executable: false, body }));
             }

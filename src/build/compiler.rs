@@ -3,13 +3,17 @@
 //! `disk/interpreter.rs` has taken it out of the base; here it is started on this machine's kernel, without a container and with no variable of the user's, and told
 //! by `compile.py` to compile. No code of a package or of a model is run: compiling reads a source and writes what it means.
 //!
-//! What must stay true: the bytecode follows from the interpreter, the source and its path, whatever the machine; a source that cannot be compiled is left out as
-//! installers leave it out, and an interpreter that fails on one is an error, never a file that is silently not there.
+//! What must stay true: the bytecode follows from the interpreter, the source and its path, whatever the machine: no library of this machine's is loaded, and the
+//! limits are the same everywhere. A source that is not valid is left out as installers leave it out; an interpreter that fails on one is an error, never a file
+//! that is silently not there.
 
+use std::fs;
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::path::Path;
 use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, Stdio};
 use std::thread;
 
+use rustix::io::Errno;
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 
 use crate::disk::interpreter::Interpreter;
@@ -17,14 +21,18 @@ use crate::disk::wheel::WheelFileError;
 use crate::fault::{Failure, Fault};
 use crate::oci::path::TreePath;
 
+/// Where an interpreter has its libraries.
+const LIBRARIES: &str = "libraries";
 const SCRIPT: &str = include_str!("compile.py");
 /// The longest line of an answer: a message of Python's.
 const LINE_BYTES_MAX: u64 = 64 << 10;
 /// The largest bytecode of one source that is believed.
 const COMPILED_BYTES_MAX: u64 = 256 << 20;
-/// What a source may take of memory, and of a processor: the largest need a twentieth of it.
-const MEMORY_BYTES_MAX: u64 = 4 << 30;
-const PROCESSOR_S_MAX: u64 = 300;
+/// What a source may take of memory, and of a processor: those of real packages need a tenth of it.
+const MEMORY_BYTES_MAX: u64 = 2 << 30;
+const PROCESSOR_S_MAX: u64 = 60;
+/// What all sources of a wheel may take of a processor: TensorFlow's take twenty seconds.
+const WHEEL_PROCESSOR_S_MAX: u64 = 900;
 
 /// Why there is no bytecode.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +40,9 @@ pub enum CompileError {
     /// It does not start.
     #[error("the Python of the base cannot be run on this machine to compile the packages")]
     Start(#[source] io::Error),
+    /// What it may use cannot be said.
+    #[error("the limits of this process do not let the Python of the base be given its own ({MEMORY_BYTES_MAX} bytes of memory)")]
+    Limits(#[source] io::Error),
     /// A source cannot be read.
     #[error(transparent)]
     Source(#[from] WheelFileError),
@@ -49,7 +60,7 @@ impl Failure for CompileError {
     fn fault(&self) -> Fault {
         match self {
             CompileError::Source(error) => error.fault(),
-            CompileError::Start(_) => Fault::Usage,
+            CompileError::Start(_) | CompileError::Limits(_) => Fault::Usage,
             CompileError::Stopped { .. } => Fault::Invalid,
         }
     }
@@ -57,12 +68,56 @@ impl Failure for CompileError {
     fn remedy(&self) -> Option<String> {
         match self {
             CompileError::Source(error) => error.remedy(),
-            CompileError::Start(_) => Some(
-                "build on a machine with the base's processor, or with `--no-bytecode`: a container then compiles what it imports at each start".to_owned(),
-            ),
+            CompileError::Start(error) => Some(start_remedy(error).to_owned()),
+            CompileError::Limits(_) => Some("raise them (`ulimit -v`, `ulimit -t`), or build with `--no-bytecode`".to_owned()),
             CompileError::Stopped { .. } => Some("require another version of the package, or build with `--no-bytecode`".to_owned()),
         }
     }
+}
+
+/// ENOEXEC: a program for another processor.
+const NO_EXECUTABLE: i32 = 8;
+
+fn start_remedy(error: &io::Error) -> &'static str {
+    match error.raw_os_error() {
+        Some(NO_EXECUTABLE) => {
+            "build on a machine with the base's processor, or with `--no-bytecode`: a container then compiles what it imports at each start"
+        }
+        _ if error.kind() == io::ErrorKind::PermissionDenied => {
+            "the cache may lie on a file system that runs no programs: name another folder in XDG_CACHE_HOME, or build with `--no-bytecode`"
+        }
+        _ => "build with `--no-bytecode`: a container then compiles what it imports at each start",
+    }
+}
+
+/// Whether an interpreter finds all of its libraries in its own folder, and none of this machine's.
+pub fn is_self_contained(interpreter: &Interpreter) -> Result<bool, CompileError> {
+    let output = command(interpreter, &["--list"]).and_then(|mut command| command.stdin(Stdio::null()).output());
+    let output = output.map_err(CompileError::Start)?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr).lines().last().unwrap_or_default().to_owned();
+        return Err(CompileError::Start(io::Error::other(format!("its loader ends with {}: {said}", output.status))));
+    }
+    // `libz.so.1 => libraries/libz.so.1 (0x…)`, of what is nowhere `=> not found`, and of the loader the path that it was started by.
+    let folder = fs::canonicalize(&interpreter.folder).map_err(CompileError::Start)?;
+    let listed = String::from_utf8_lossy(&output.stdout).into_owned();
+    let mut found = listed.lines().filter_map(|line| line.split_once("=> ")).map(|(_, place)| place);
+    Ok(found.all(|place| place.starts_with(LIBRARIES) || Path::new(place).starts_with(&folder)))
+}
+
+/// The interpreter, with words for its loader. Paths are relative to its folder: the loader and Python split theirs at colons.
+fn command(interpreter: &Interpreter, words: &[&str]) -> io::Result<Command> {
+    let folder = fs::canonicalize(&interpreter.folder)?;
+    let loader = interpreter.loader.file_name().ok_or(io::ErrorKind::NotFound)?;
+    let mut command = Command::new(folder.join(LIBRARIES).join(loader));
+    // glibc's would else look a library up in the list of this machine's.
+    if loader.to_string_lossy().starts_with("ld-linux") {
+        command.arg("--inhibit-cache");
+    }
+    command.args(["--library-path", LIBRARIES]).args(words).arg("./python").current_dir(folder);
+    // A set of constants is written in the order of its hashes. Not `.`: before 3.13 that becomes `.lib`.
+    command.env_clear().env("PYTHONHOME", "./").env("PYTHONHASHSEED", "0").env("LC_ALL", "C.UTF-8");
+    Ok(command)
 }
 
 /// A source to be compiled.
@@ -78,21 +133,25 @@ pub type Sink<'a> = &'a mut dyn FnMut(&TreePath, &str, &[u8]) -> io::Result<()>;
 
 /// Compiles `sources`, which lie below `folder` in the image. Gives the paths that are not valid sources for this Python.
 pub fn compile(interpreter: &Interpreter, folder: &str, sources: Vec<Source<'_>>, sink: Sink<'_>) -> Result<Vec<TreePath>, CompileError> {
-    let mut child = start(interpreter, folder).map_err(CompileError::Start)?;
+    let mut child = start(interpreter, folder)?;
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let (Some(stdin), Some(stdout), Some(stderr)) = (stdin, stdout, stderr) else { unreachable!("all are pipes") };
     let paths: Vec<TreePath> = sources.iter().map(|source| source.path.clone()).collect();
-    let (taken, fed, complaint) = thread::scope(|scope| {
-        let feeding = scope.spawn(move || feed(stdin, sources));
-        let complaining = scope.spawn(move || last_line(stderr));
+    let talked = thread::scope(|scope| {
+        // A thread that cannot be had drops its pipe, and so ends the other's talk.
+        let feeding = thread::Builder::new().spawn_scoped(scope, move || feed(stdin, sources));
+        let complaining = thread::Builder::new().spawn_scoped(scope, move || last_line(stderr));
         let taken = take(stdout, &paths, sink);
         if taken.is_err() {
             // What it has not read yet is not waited for.
             let _ = child.kill();
         }
-        (taken, feeding.join().unwrap_or(Ok(())), complaining.join().unwrap_or_default())
+        let fed = feeding.map(|feeding| feeding.join().unwrap_or(Ok(())));
+        let complaint = complaining.map(|complaining| complaining.join().unwrap_or_default());
+        Ok((taken, fed?, complaint?))
     });
     let _ = child.wait();
+    let (taken, fed, complaint) = talked.map_err(CompileError::Start)?;
     match (taken, fed) {
         // A source that cannot be read is the cause, and the interpreter's end the consequence.
         (_, Err(error)) => Err(error.into()),
@@ -105,29 +164,30 @@ pub fn compile(interpreter: &Interpreter, folder: &str, sources: Vec<Source<'_>>
     }
 }
 
-fn start(interpreter: &Interpreter, folder: &str) -> io::Result<Child> {
-    let libraries = interpreter.folder.join("libraries");
-    let mut command = Command::new(&interpreter.loader);
-    // glibc's loader would else look a library up in the list of this machine's.
-    if interpreter.loader.file_name().is_some_and(|name| name.to_string_lossy().starts_with("ld-linux")) {
-        command.arg("--inhibit-cache");
-    }
-    command.arg("--library-path").arg(&libraries).arg(interpreter.folder.join("python"));
+fn start(interpreter: &Interpreter, folder: &str) -> Result<Child, CompileError> {
+    let mut command = command(interpreter, &[]).map_err(CompileError::Start)?;
     // No user's packages, no site, no bytecode of its own; warnings about sources are the packages' makers' matter.
     command.args(["-s", "-S", "-B", "-W", "ignore", "-c", SCRIPT]).arg(format!("/{folder}/"));
-    // A set of constants is written in the order of its hashes.
-    command.env_clear().env("PYTHONHOME", &interpreter.folder).env("PYTHONHASHSEED", "0").env("LC_ALL", "C.UTF-8");
-    command.current_dir(&interpreter.folder).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let child = command.spawn()?;
+    command.args([MEMORY_BYTES_MAX, WHEEL_PROCESSOR_S_MAX].map(|most| most.to_string()));
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().map_err(CompileError::Start)?;
     // It waits for the first source: what a package's source costs is bounded before there is one.
     let limits = [(Resource::As, MEMORY_BYTES_MAX), (Resource::Cpu, PROCESSOR_S_MAX), (Resource::Core, 0)];
-    if let Some(process) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
-        for (resource, most) in limits {
-            // One that has ended already says so by its pipes.
-            let _ = prlimit(Some(process), resource, Rlimit { current: Some(most), maximum: Some(most) });
+    let process = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    let limited = process.ok_or(Errno::SRCH).and_then(|process| {
+        limits.into_iter().try_for_each(|(resource, most)| {
+            prlimit(Some(process), resource, Rlimit { current: Some(most), maximum: Some(most) }).map(drop)
+        })
+    });
+    match limited {
+        // One that has ended already says so by its pipes.
+        Ok(()) | Err(Errno::SRCH) => Ok(child),
+        Err(error) => {
+            let _ = child.kill();
+            let _ = child.wait();
+            Err(CompileError::Limits(error.into()))
         }
     }
-    Ok(child)
 }
 
 /// Writes the sources. A pipe that is closed is not its failure: the interpreter has stopped, and the other end says why.

@@ -17,7 +17,7 @@ use super::install_error::InstallError;
 use super::layers::{self, ToSeal};
 use super::python_target::{self, PythonTargetError};
 use super::request::Request;
-use super::requirements::{Installation, Installed, Installer};
+use super::requirements::{Installation, Installed};
 use crate::contract::wire::{self, Dialect, WireError};
 use crate::disk::seal::SealError;
 use crate::fault::{Failure, Fault};
@@ -36,6 +36,9 @@ use crate::oci::layer::Recipe;
 use crate::progress::{Event, Listener};
 use crate::registry::client::Repository;
 use crate::registry::error::RegistryError;
+
+/// The first Python, as major and minor, whose bytecode follows from the source alone (measured: 3.9 and 3.10 write sets in an order of the moment).
+const BYTECODE_PYTHON_MIN: (u32, u32) = (3, 11);
 
 /// Why there is no image.
 #[derive(Debug, thiserror::Error)]
@@ -282,7 +285,7 @@ async fn install(
         warnings.extend(said);
         of_bases.push(targets.iter().position(|known| *known == target).unwrap_or_else(|| {
             targets.push(target);
-            compilers.push(compiler(base, bases, installer));
+            compilers.push(installer.bytecode.as_ref().and_then(|_| compiler(base, bases, &targets[targets.len() - 1], warnings)));
             targets.len() - 1
         }));
     }
@@ -310,12 +313,19 @@ async fn install(
     }))
 }
 
-/// What makes the bytecode for a base: its own Python, where the list says that this may be run here. A base that a stranger named the place of may not,
-/// whatever it is called.
-fn compiler(base: &Base, bases: &Bases, installer: &Installer) -> Option<Compiler> {
+/// What makes the bytecode for a base: its own Python, where the list says where that is and the owner of this machine vouches for the base.
+fn compiler(base: &Base, bases: &Bases, target: &Target, warnings: &mut Vec<String>) -> Option<Compiler> {
     let interpreter = bases.runtime.as_ref()?.bytecode_interpreter.clone()?;
-    let is_trusted = bases.is_of_list || installer.trusts_models;
-    is_trusted.then(|| Compiler { interpreter, base: base.clone(), source: bases.source.clone() })
+    let why = if !bases.is_vouched_for {
+        "the base is not one that was imported here, is locked, or lies where the settings say, and is not run"
+    } else if (target.python.major, target.python.minor) < BYTECODE_PYTHON_MIN {
+        "before Python 3.11 the bytecode of one source is not the same each time"
+    } else {
+        let siblings = bases.bases.iter().filter(|other| *other != base).cloned().collect();
+        return Some(Compiler { interpreter, base: base.clone(), siblings, source: bases.source.clone() });
+    };
+    warnings.push(format!("the packages are not compiled: {why}; a container compiles what it imports at each start"));
+    None
 }
 
 /// The model's layers on every base; `of_platforms` are the packages on each, which lie above the contract and below the files.

@@ -51,8 +51,8 @@ pub struct Installer {
     pub cache: WheelCache,
     /// Fetches what is not here.
     pub fetcher: Fetcher,
-    /// Whether models are the user's own. Else addresses in their locks are not gone to, and no base is run that they name the place of.
-    pub trusts_models: bool,
+    /// Whether addresses in a model's own lock are gone to: those of a stranger are not.
+    pub trusts_addresses: bool,
     /// Where bytecode is kept; `None`: packages are not compiled.
     pub bytecode: Option<BytecodeCache>,
 }
@@ -136,7 +136,7 @@ impl Installation<'_> {
         if let Some((file, bytes)) = &self.required.lock {
             let mut lock = requirements_lock::read(file, bytes)?;
             if !lock.is_stale(&made_from, self.targets) {
-                if !self.installer.trusts_models {
+                if !self.installer.trusts_addresses {
                     lock.packages.iter_mut().flat_map(|package| &mut package.wheels).for_each(|wheel| wheel.url = None);
                 }
                 self.note(format!("the packages are those of `{file}`"));
@@ -312,7 +312,7 @@ impl Installation<'_> {
         warnings: &mut Vec<String>,
     ) -> Result<Option<Vec<SplicedFile>>, InstallError> {
         let (Some(compiler), Some(cache)) = (compiler, &self.installer.bytecode) else { return Ok(None) };
-        let archives = compiler.archives(laid, FOLDER, cache, self.listener).await?;
+        let archives = compiler.archives(laid, FOLDER, (cache, self.scratch), self.listener).await?;
         if archives.is_none() {
             let interpreter = &compiler.interpreter;
             warnings.push(format!(

@@ -41,6 +41,9 @@ pub enum BaseCommandError {
     /// No `name:version`.
     #[error("`{0}` names no base: expected `name:version`, as in `serving-runtime-python:3.11`")]
     Name(String),
+    /// A model has the name.
+    #[error("`{0}` is a version of a model here, which nothing replaces")]
+    Taken(String),
     /// Tars without a config.
     #[error("root file system tars need an image config that says what runs in them")]
     NoConfig,
@@ -98,6 +101,7 @@ impl Failure for BaseCommandError {
             BaseCommandError::Name(_) | BaseCommandError::NoConfig | BaseCommandError::Mixed(_) | BaseCommandError::Read { .. } => {
                 Fault::Usage
             }
+            BaseCommandError::Taken(_) => Fault::Conflict,
             BaseCommandError::Config { .. } | BaseCommandError::Model { .. } => Fault::Invalid,
             BaseCommandError::DockerArchive(error) => error.fault(),
             BaseCommandError::List(error) => error.fault(),
@@ -108,6 +112,7 @@ impl Failure for BaseCommandError {
 
     fn remedy(&self) -> Option<String> {
         match self {
+            BaseCommandError::Taken(_) => Some("import the base under another name".to_owned()),
             BaseCommandError::NoConfig => Some(
                 "give it with `--image-config FILE`; what `docker save` or `podman save` has written is `docker-archive:FILE`, a layout in a tar `oci-archive:FILE`"
                     .to_owned(),
@@ -157,8 +162,9 @@ async fn import(arguments: &BaseImportArguments, settings: &Settings, voice: &Vo
     let platforms: Vec<String> = images.images.iter().map(|image| image.platform.to_string()).collect();
     let mut put = Vec::new();
     let opened: Vec<(String, Target)> = if targets.is_empty() {
+        free_tag(settings, name, version)?;
         let destination =
-            Destination::Store { store: settings.store()?, repository: name.to_owned(), tag: Some(version.to_owned()), keep: false };
+            Destination::Store { store: settings.store()?, repository: name.to_owned(), tag: Some(version.to_owned()), keep: true };
         vec![(arguments.name.clone(), Target::Local(destination))]
     } else {
         let open = |location: &Location| Ok((location.to_string(), Target::open(location, &places.registries)?));
@@ -169,9 +175,8 @@ async fn import(arguments: &BaseImportArguments, settings: &Settings, voice: &Vo
         put.push(text);
     }
     drop(held);
-    let is_listed = settings.runtimes.runtimes.iter().any(|runtime| runtime.full_name() == arguments.name);
-    if targets.is_empty() && !is_listed {
-        let imported = Imported { platforms: platforms.clone(), ..Imported::of(name, version, &config) };
+    if targets.is_empty() {
+        let imported = Imported { digest: Some(images.top().digest), platforms: platforms.clone(), ..Imported::of(name, version, &config) };
         base_list::add(&settings.data_folder, imported).map_err(BaseCommandError::List)?;
     }
     let bytes: u64 = images.images.iter().flat_map(|image| &image.layers).map(|layer| layer.descriptor.size_bytes).sum();
@@ -181,6 +186,18 @@ async fn import(arguments: &BaseImportArguments, settings: &Settings, voice: &Vo
     let text = format!("{}\n{}\n{} for {} in {}", arguments.name, images.top().digest, size(bytes), platforms.join(", "), put.join(", "));
     voice.result(&document, &text)?;
     Ok(())
+}
+
+/// Lets an import replace what an earlier one has kept under the name; the version of a model is never replaced.
+fn free_tag(settings: &Settings, name: &str, version: &str) -> Result<(), Box<dyn Failure>> {
+    let (store, full_name) = (settings.store()?, format!("{name}:{version}"));
+    let kept = store.kept_tag(name, version)?;
+    let imported = base_list::digest_of(&settings.data_folder, &full_name).map_err(BaseCommandError::List)?;
+    match kept {
+        Some(kept) if imported != Some(kept) => Err(BaseCommandError::Taken(full_name).into()),
+        Some(_) => Ok(store.free_tag(name, version)?),
+        None => Ok(()),
+    }
 }
 
 /// The config of the image called `name`, on its first platform; an error where it is a model's on any.

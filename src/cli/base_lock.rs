@@ -12,6 +12,7 @@ use super::args::BaseLockArguments;
 use super::say::Voice;
 use super::settings::Settings;
 use crate::build::base::{self, Places};
+use crate::disk::base_list;
 use crate::disk::base_lock::{self, BaseLockError};
 use crate::disk::store::Store;
 use crate::fault::{Failure, Fault};
@@ -175,5 +176,7 @@ async fn imported_platforms(store: Option<&Arc<Store>>, runtime: &Runtime) -> Ve
 }
 
 fn imported(store: Option<&Arc<Store>>, name: &str, version: &str) -> Option<Digest> {
-    Some(store?.manifest(name, version).ok()??.digest)
+    let store = store?;
+    let digest = base_list::digest_of(store.root(), &format!("{name}:{version}")).ok()??;
+    Some(store.manifest(name, &digest.to_string()).ok()??.digest)
 }

@@ -97,12 +97,12 @@ impl PackageSettings {
         wheel_folder::check(wheels.iter().chain(&self.resolvers.wheels))
     }
 
-    /// What installs, with more folders of wheels. `trusts_models`: they are the user's own. `compiles`: packages get their bytecode.
+    /// What installs, with more folders of wheels. `trusts_addresses`: models are the user's own. `compiles`: packages get their bytecode.
     pub fn installer(
         &self,
         wheels: &[PathBuf],
         registries: &RegistrySettings,
-        trusts_models: bool,
+        trusts_addresses: bool,
         compiles: bool,
     ) -> Result<Installer, FetchError> {
         let mut resolvers = self.resolvers.clone();
@@ -112,7 +112,7 @@ impl PackageSettings {
         let fetcher = Fetcher::new(registries, resolvers.index.clone())?;
         let cache = WheelCache { folder: self.cache_folder.join("wheels"), given: resolvers.wheels.clone(), digests: self.digests.clone() };
         let bytecode = compiles.then(|| BytecodeCache::below(&self.cache_folder));
-        Ok(Installer { resolvers, cache, fetcher, trusts_models, bytecode })
+        Ok(Installer { resolvers, cache, fetcher, trusts_addresses, bytecode })
     }
 }
 

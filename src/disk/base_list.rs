@@ -1,8 +1,9 @@
-//! Bases that were imported under a name that no runtime list has: `runtimes.json` in the data folder.
+//! Bases that were imported, by name and digest: `runtimes.json` in the data folder.
 //!
-//! `hs base import` writes it, the settings read it, and each is a runtime then: listed, and found by its name. What a build has to know of one is what the image
-//! says of itself: it is `like` a runtime of the list, of which it has all but the name, or it has a version of Python and a dialect of its own. Whoever knows
-//! more writes an entry into the config file, which comes first.
+//! `hs base import` writes it and nothing else does. What stands here is what the owner of the machine has put there: a tag of the same name in the store can be
+//! anybody's who may push (`/v2/`). One whose name no runtime list has is a runtime by that: listed, and found by its name. What a build has to know of one is what
+//! the image says of itself: it is `like` a runtime of the list, of which it has all but the name, or it has a version of Python and a dialect of its own. Whoever
+//! knows more writes an entry into the config file, which comes first.
 //!
 //! What must stay true: a file that cannot be read is an error with its name, never a base that is left out.
 
@@ -17,6 +18,7 @@ use super::atomic;
 use crate::fault::{Failure, Fault};
 use crate::model::runtime::{Runtime, RuntimeError, RuntimeList};
 use crate::oci::config::ImageConfig;
+use crate::oci::digest::Digest;
 
 /// The file's name in the data folder.
 pub const FILE: &str = "runtimes.json";
@@ -28,6 +30,9 @@ pub struct Imported {
     pub name: String,
     /// The version.
     pub version: String,
+    /// The digest of its manifest or index. None where an earlier release wrote it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<Digest>,
     /// The runtime that its labels say it is, `name:version`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub like: Option<String>,
@@ -107,6 +112,7 @@ impl Imported {
         Imported {
             name: name.to_owned(),
             version: version.to_owned(),
+            digest: None,
             like,
             python_version: label("io.lamina.python-version").or_else(|| config.environment("PYTHON_VERSION").map(str::to_owned)),
             contract_dialect: label("io.lamina.contract-dialect"),
@@ -138,6 +144,11 @@ fn read(path: &Path) -> Result<Vec<Imported>, BaseListError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         Err(source) => Err(BaseListError::Read { path: path.to_owned(), source }),
     }
+}
+
+/// The digest of the base that was imported under a name.
+pub fn digest_of(data_folder: &Path, full_name: &str) -> Result<Option<Digest>, BaseListError> {
+    Ok(read(&data_folder.join(FILE))?.into_iter().find(|base| base.full_name() == full_name).and_then(|base| base.digest))
 }
 
 /// The imported bases that `list` does not have.
@@ -183,6 +194,10 @@ mod tests {
         let found = runtimes(folder.path(), &list).unwrap();
         let names: Vec<String> = found.iter().map(Runtime::full_name).collect();
         assert_eq!(names, ["a-python:1", "b/python:1"], "what the list has is the list's");
+        let digest = Digest::of(b"base");
+        add(folder.path(), Imported { digest: Some(digest), ..Imported::of("b/python", "1", &official) }).unwrap();
+        let digests = ["b/python:1", "a-python:1", "c:1"].map(|name| digest_of(folder.path(), name).unwrap());
+        assert_eq!(digests, [Some(digest), None, None]);
         assert_eq!((found[0].python_version.as_deref(), found[0].libc.as_deref()), (Some("3.13"), Some("glibc 2.41")));
         assert_eq!((found[1].python_version.as_deref(), found[1].platforms.as_slice()), (Some("3.12.1"), &["linux/amd64".to_owned()][..]));
         assert!(found.iter().all(|runtime| runtime.model_types.is_empty() && runtime.digest.is_none()));

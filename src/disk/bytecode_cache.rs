@@ -1,7 +1,8 @@
 //! What was compiled, and what compiles it, kept on this machine: the bytecode of a wheel for a base, and the interpreter of a base.
 //!
-//! `bytecode/<hex of the wheel>/<base>-<hex of the archive>.zip`: the archive is a zip of `.pyc` files by their places below the folder of packages, so that its
-//! members are ranges of a layer as those of a wheel are (`oci/packed.rs`). `interpreters/<hex of the base's manifest>/`: see `interpreter.rs`.
+//! `bytecode/<hex of the wheel>/<python>-<hex of the archive>.zip`: the archive is a zip of `.pyc` files by their places below the folder of packages, so that its
+//! members are ranges of a layer as those of a wheel are (`oci/packed.rs`). `interpreters/<python>/`: see `interpreter.rs`. A Python is named by a digest of
+//! the base's manifest and of its path there; what digest is for whoever asks (`build/bytecode.rs`).
 //!
 //! What must stay true: an archive has the bytes of its name's digest, since it was hashed when it was written; it is a function of the wheel and the base;
 //! both appear whole, and both can be made again.
@@ -27,10 +28,10 @@ use crate::oci::path::TreePath;
 use crate::oci::splice::SplicedFile;
 
 /// Goes into every name: another form of bytecode must not meet old archives.
-const FORM: &str = "lamina bytecode 1, no tests, checked hash, optimize 0, deflate 6";
+const FORM: &str = "lamina bytecode 2, no tests, checked hash, optimize 0, deflate 6";
 /// The file in an interpreter's folder that says that the base has none.
 const ABSENT: &str = "absent";
-/// How the name of an interpreter's folder begins while it is being written.
+/// How a name begins while what it names is being written (`atomic.rs`).
 const DRAFT: &str = ".new-";
 /// Nobody takes so long to write one.
 const DRAFT_AGE_MAX: Duration = Duration::from_hours(24);
@@ -81,10 +82,16 @@ impl BytecodeCache {
         BytecodeCache { archives: folder.join("bytecode"), interpreters: folder.join("interpreters") }
     }
 
-    /// The bytecode of a wheel, as `base`, a manifest, has made it.
-    pub fn find(&self, wheel: &Digest, base: &Digest) -> Option<SplicedFile> {
+    /// The same folders, or where they cannot be written to, others below `scratch`: then nothing is remembered.
+    pub fn or_in(&self, scratch: &Path) -> BytecodeCache {
+        let is_writable = |folder: &PathBuf| fs::create_dir_all(folder).and_then(|()| atomic::temporary(folder)).is_ok();
+        if [&self.archives, &self.interpreters].into_iter().all(is_writable) { self.clone() } else { BytecodeCache::below(scratch) }
+    }
+
+    /// The bytecode of a wheel, as a Python has made it.
+    pub fn find(&self, wheel: &Digest, python: &Digest) -> Option<SplicedFile> {
         let folder = self.archives.join(wheel.hex());
-        let key = key(base);
+        let key = key(python);
         for entry in fs::read_dir(&folder).ok()?.filter_map(Result::ok) {
             let name = entry.file_name();
             let hex = name.to_str().and_then(|name| name.strip_prefix(&key)?.strip_prefix('-')?.strip_suffix(".zip"));
@@ -100,13 +107,14 @@ impl BytecodeCache {
     pub fn writer(&self) -> Result<BytecodeWriter, BytecodeCacheError> {
         fs::create_dir_all(&self.archives).map_err(failed("create", &self.archives))?;
         let file = atomic::temporary(&self.archives).map_err(failed("write to", &self.archives))?;
+        prune_drafts(&self.archives, file.path()).map_err(failed("tidy", &self.archives))?;
         let same = file.reopen().map_err(failed("write to", &self.archives))?;
         Ok(BytecodeWriter { folder: self.archives.clone(), file, zip: ZipWriter::new(same) })
     }
 
-    /// The interpreter of a base, by the digest of its manifest; `None`: nobody has looked, or what was found is not whole any more.
-    pub fn interpreter(&self, base: &Digest) -> Option<Python> {
-        let folder = self.interpreters.join(base.hex());
+    /// An interpreter; `None`: nobody has looked, or what was found is not whole any more.
+    pub fn interpreter(&self, python: &Digest) -> Option<Python> {
+        let folder = self.interpreters.join(python.hex());
         let absent = folder.join(ABSENT).is_file().then_some(Python::Absent);
         let found = absent.or_else(|| Interpreter::open(&folder).map(Python::Here))?;
         let _ = renew_file(&folder);
@@ -120,15 +128,20 @@ impl BytecodeCache {
         draft.map_err(failed("write to", &self.interpreters))
     }
 
+    /// Forgets an interpreter that cannot be started: a crash of the machine may have left it half written.
+    pub fn forget_interpreter(&self, python: &Digest) {
+        let _ = fs::remove_dir_all(self.interpreters.join(python.hex()));
+    }
+
     /// Gives what was taken out of a base its place, an interpreter or the word that there is none. Of too many the one that was used longest ago goes.
-    pub fn keep_interpreter(&self, draft: TempDir, base: &Digest) -> Result<Python, BytecodeCacheError> {
-        let place = self.interpreters.join(base.hex());
+    pub fn keep_interpreter(&self, draft: TempDir, python: &Digest) -> Result<Python, BytecodeCacheError> {
+        let place = self.interpreters.join(python.hex());
         if Interpreter::open(draft.path()).is_none() {
             let word = draft.path().join(ABSENT);
             fs::write(&word, b"").map_err(failed("write", &word))?;
         }
         // One that is not whole any more would stand in the way.
-        if place.exists() && self.interpreter(base).is_none() {
+        if place.exists() && self.interpreter(python).is_none() {
             fs::remove_dir_all(&place).map_err(failed("remove", &place))?;
         }
         match fs::rename(draft.path(), &place) {
@@ -141,32 +154,40 @@ impl BytecodeCache {
         Ok(Interpreter::open(&place).map_or(Python::Absent, Python::Here))
     }
 
-    /// Makes room beside `newest`, and removes the drafts of those who were killed.
+    /// Makes room beside `newest`.
     fn prune_interpreters(&self, newest: &Path) -> io::Result<()> {
-        let now = fs::metadata(newest)?.modified()?;
-        let (mut kept, mut gone) = (Vec::new(), Vec::new());
-        for entry in fs::read_dir(&self.interpreters)?.filter_map(Result::ok).filter(|entry| entry.path() != newest) {
-            // Another process removes or renames, between the listing and the look.
-            let Ok(used) = entry.metadata().and_then(|metadata| metadata.modified()) else { continue };
-            let is_draft = entry.file_name().to_string_lossy().starts_with(DRAFT);
-            match now.duration_since(used) {
-                Ok(age) if is_draft && age > DRAFT_AGE_MAX => gone.push(entry.path()),
-                _ if is_draft => {}
-                _ => kept.push((used, entry.path())),
-            }
-        }
+        prune_drafts(&self.interpreters, newest)?;
+        let mut kept: Vec<_> = fs::read_dir(&self.interpreters)?
+            .filter_map(Result::ok)
+            .filter(|entry| entry.path() != newest && !entry.file_name().to_string_lossy().starts_with(DRAFT))
+            .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))
+            .collect();
         kept.sort();
         let surplus = (kept.len() + 1).saturating_sub(INTERPRETERS_MAX);
-        for path in kept.into_iter().take(surplus).map(|(_, path)| path).chain(gone) {
+        for (_, path) in kept.into_iter().take(surplus) {
             let _ = fs::remove_dir_all(path);
         }
         Ok(())
     }
 }
 
+/// Removes the drafts of those who were killed: that have not been written to for long when `newest` was.
+fn prune_drafts(folder: &Path, newest: &Path) -> io::Result<()> {
+    let now = fs::metadata(newest)?.modified()?;
+    for entry in fs::read_dir(folder)?.filter_map(Result::ok) {
+        // Another process removes or renames, between the listing and the look.
+        let Ok(used) = entry.metadata().and_then(|metadata| metadata.modified()) else { continue };
+        let is_old = now.duration_since(used).is_ok_and(|age| age > DRAFT_AGE_MAX);
+        if is_old && entry.file_name().to_string_lossy().starts_with(DRAFT) {
+            let _ = fs::remove_dir_all(entry.path()).or_else(|_| fs::remove_file(entry.path()));
+        }
+    }
+    Ok(())
+}
+
 /// How an archive's name begins.
-fn key(base: &Digest) -> String {
-    Digest::of(format!("{FORM}, {base}").as_bytes()).hex()[..32].to_owned()
+fn key(python: &Digest) -> String {
+    Digest::of(format!("{FORM}, {python}").as_bytes()).hex()[..32].to_owned()
 }
 
 fn spliced(path: PathBuf, digest: Digest, size_bytes: u64) -> SplicedFile {
@@ -192,8 +213,8 @@ impl BytecodeWriter {
         started.and_then(|()| self.zip.write_all(bytes)).map_err(failed("write to", &self.folder))
     }
 
-    /// Gives the archive its place: the bytecode of `wheel` on `base`.
-    pub fn commit(self, wheel: &Digest, base: &Digest) -> Result<SplicedFile, BytecodeCacheError> {
+    /// Gives the archive its place: the bytecode of `wheel` for `python`.
+    pub fn commit(self, wheel: &Digest, python: &Digest) -> Result<SplicedFile, BytecodeCacheError> {
         let wrong = failed("write to", &self.folder);
         let mut written = self.zip.finish().map_err(io::Error::other).map_err(&wrong)?;
         let mut hasher = Hasher::new();
@@ -208,7 +229,7 @@ impl BytecodeWriter {
         let (size_bytes, digest) = (hasher.size_bytes(), hasher.finish());
         let folder = self.folder.join(wheel.hex());
         fs::create_dir_all(&folder).map_err(failed("create", &folder))?;
-        let path = folder.join(format!("{}-{}.zip", key(base), digest.hex()));
+        let path = folder.join(format!("{}-{}.zip", key(python), digest.hex()));
         atomic::publish(self.file, &path, Existing::Keep).map_err(failed("write", &path))?;
         Ok(spliced(path, digest, size_bytes))
     }
@@ -256,6 +277,7 @@ mod tests {
                 fs::create_dir_all(path.parent().unwrap()).unwrap();
                 fs::write(path, b"").unwrap();
             }
+            assert!(Interpreter::complete(draft.path()).unwrap());
             assert!(matches!(cache.keep_interpreter(draft, &Digest::of(&[number as u8])).unwrap(), Python::Here(_)));
         }
         assert_eq!(fs::read_dir(&cache.interpreters).unwrap().count(), INTERPRETERS_MAX);

@@ -4,16 +4,18 @@
 //! `libraries/LOADER --library-path libraries python`, with `PYTHONHOME` the folder, it is the base's own interpreter without a container, a root folder
 //! of its own or a privilege. Nothing is run here (`build/compiler.rs` does), and nothing else of the base is taken.
 //!
-//! What must stay true: nothing is written outside of the folder, and no link in it leads out of it: a base is a stranger's tar as well. Layers are read from the
-//! lowest up until the interpreter is whole, so that the same base gives the same folder, and wheels that lie above it are not fetched for it.
+//! What must stay true: nothing is written outside of the folder, and no link in it leads out of it: a base is a stranger's tar as well. Every layer is read, from
+//! the lowest up: what an upper one has of it, or takes away, counts.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
+use super::render::READ_BYTES;
 use super::unpack_layer;
 use crate::fault::{Failure, Fault};
+use crate::oci::digest::{Digest, Hasher};
 use crate::oci::path::TreePath;
 
 /// What it may hold: Debian's has 30 MiB.
@@ -27,6 +29,11 @@ const LEFT_OUT: [&str; 4] = ["site-packages", "dist-packages", "test", "ensurepi
 /// The modules that an interpreter cannot start without.
 const FIRST_MODULE: &str = "encodings/__init__.py";
 
+/// The file that has the digest of the standard library's sources.
+const MODULES: &str = "modules";
+/// The one module of it that differs between two architectures.
+const OF_ARCHITECTURE: &str = "_sysconfigdata";
+
 /// An interpreter that is whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Interpreter {
@@ -34,11 +41,52 @@ pub struct Interpreter {
     pub folder: PathBuf,
     /// The dynamic loader that starts it.
     pub loader: PathBuf,
+    /// The digest of its standard library's sources, which two architectures of one release have in common.
+    pub modules: String,
 }
 
 impl Interpreter {
-    /// The interpreter in a folder; `None`: it is not whole.
+    /// The interpreter in a folder; `None`: it is not whole, or was not completed.
     pub fn open(folder: &Path) -> Option<Interpreter> {
+        let modules = fs::read_to_string(folder.join(MODULES)).ok()?;
+        Some(Interpreter { folder: folder.to_owned(), loader: Interpreter::loader(folder)?, modules })
+    }
+
+    /// Completes an interpreter that was taken out of a base; says whether it is whole.
+    pub fn complete(folder: &Path) -> Result<bool, InterpreterError> {
+        if Interpreter::loader(folder).is_none() {
+            return Ok(false);
+        }
+        let wrong = |path: &Path| {
+            let path = path.to_owned();
+            move |source| InterpreterError::Write { path, source }
+        };
+        let (mut sources, mut left, mut all) = (Vec::new(), vec![folder.join("lib")], Hasher::new());
+        while let Some(at) = left.pop() {
+            for path in entries(&at) {
+                let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+                if path.is_dir() {
+                    left.push(path);
+                } else if name.ends_with(".py") && !name.starts_with(OF_ARCHITECTURE) {
+                    sources.push(path);
+                }
+            }
+        }
+        sources.sort();
+        for path in sources {
+            let name = path.strip_prefix(folder).unwrap_or(&path).as_os_str().as_encoded_bytes().to_vec();
+            let of_file = hash(&path).map_err(wrong(&path))?;
+            all.update(&name);
+            all.update(&[0]);
+            all.update(of_file.as_bytes());
+        }
+        let path = folder.join(MODULES);
+        fs::write(&path, all.finish().hex()).map_err(wrong(&path))?;
+        Ok(true)
+    }
+
+    /// The loader of an interpreter that has all its parts.
+    fn loader(folder: &Path) -> Option<PathBuf> {
         let is_loader = |path: &PathBuf| {
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
             name.starts_with("ld-linux") || name.starts_with("ld-musl-")
@@ -47,8 +95,17 @@ impl Interpreter {
         loaders.sort();
         let modules = entries(&folder.join("lib"));
         let has_modules = modules.iter().any(|modules| modules.join(FIRST_MODULE).is_file());
-        let loader = loaders.into_iter().find(|loader| loader.is_file())?;
-        (folder.join("python").is_file() && has_modules).then(|| Interpreter { folder: folder.to_owned(), loader })
+        loaders.into_iter().find(|loader| loader.is_file()).filter(|_| folder.join("python").is_file() && has_modules)
+    }
+}
+
+fn hash(path: &Path) -> io::Result<Digest> {
+    let (mut file, mut hasher, mut buffer) = (fs::File::open(path)?, Hasher::new(), vec![0; READ_BYTES]);
+    loop {
+        match super::stream::fill(&mut file, &mut buffer)? {
+            0 => return Ok(hasher.finish()),
+            length => hasher.update(&buffer[..length]),
+        }
     }
 }
 
@@ -125,8 +182,8 @@ impl Extraction {
         Ok(Extraction { interpreter: path, modules, folder: folder.to_owned(), left_bytes: BYTES_MAX })
     }
 
-    /// Takes what there is of it in a layer, whose blob is read to its end. Says whether the interpreter is whole.
-    pub fn add(&mut self, media_type: &str, blob: &mut dyn Read) -> Result<bool, InterpreterError> {
+    /// Takes what there is of it in a layer, whose blob is read to its end.
+    pub fn add(&mut self, media_type: &str, blob: &mut dyn Read) -> Result<(), InterpreterError> {
         let tar = unpack_layer::tar_of(media_type, blob).map_err(InterpreterError::Read)?;
         let mut tar = tar.ok_or_else(|| InterpreterError::Type(media_type.to_owned()))?;
         let mut archive = tar::Archive::new(&mut tar);
@@ -137,7 +194,7 @@ impl Extraction {
         io::copy(&mut tar, &mut io::sink()).map_err(InterpreterError::Read)?;
         drop(tar);
         io::copy(blob, &mut io::sink()).map_err(InterpreterError::Read)?;
-        Ok(Interpreter::open(&self.folder).is_some())
+        Ok(())
     }
 
     fn take(&mut self, mut entry: tar::Entry<'_, impl Read>) -> Result<(), InterpreterError> {
@@ -278,10 +335,11 @@ mod tests {
     ];
 
     #[test]
-    fn what_an_interpreter_needs_is_taken_from_the_lowest_layers_that_have_it() {
+    fn what_an_interpreter_needs_is_taken_from_all_layers() {
         let folder = tempfile::tempdir().unwrap();
         let mut extraction = Extraction::begin("/usr/bin/python3.11", folder.path()).unwrap();
-        assert!(!extraction.add(media::OCI_LAYER, &mut tar(&LOWEST).as_slice()).unwrap(), "there is no loader");
+        extraction.add(media::OCI_LAYER, &mut tar(&LOWEST).as_slice()).unwrap();
+        assert!(!Interpreter::complete(folder.path()).unwrap(), "there is no loader");
         let upper = [
             Entry::File("lib/x86_64-linux-gnu/ld-linux-x86-64.so.2", b"loader"),
             Entry::Link("lib64/ld-linux-x86-64.so.2", "/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2", tar::EntryType::Symlink),
@@ -289,7 +347,9 @@ mod tests {
             Entry::File("usr/lib/x86_64-linux-gnu/.wh.libz.so.1", b""),
             Entry::File("usr/bin/python3.11", b"newer"),
         ];
-        assert!(extraction.add(media::OCI_LAYER, &mut tar(&upper).as_slice()).unwrap());
+        extraction.add(media::OCI_LAYER, &mut tar(&upper).as_slice()).unwrap();
+        assert_eq!(Interpreter::open(folder.path()), None, "not before it is completed");
+        assert!(Interpreter::complete(folder.path()).unwrap());
         let interpreter = Interpreter::open(folder.path()).unwrap();
         assert_eq!(interpreter.loader, folder.path().join("libraries/ld-linux-x86-64.so.2"));
         let expected = [
@@ -297,6 +357,7 @@ mod tests {
             "libraries/ld-linux-x86-64.so.2",
             "libraries/libz.so.1.2",
             "libraries/libz.so.2",
+            "modules",
             "python",
         ];
         assert_eq!(names(folder.path()), expected);
@@ -318,9 +379,9 @@ mod tests {
             Entry::Link("usr/lib/c.so", "x/d.so", tar::EntryType::Symlink),
             Entry::File("usr/lib/c.so", b"c"),
         ];
-        assert!(!extraction.add(media::OCI_LAYER, &mut tar(&layer).as_slice()).unwrap());
+        extraction.add(media::OCI_LAYER, &mut tar(&layer).as_slice()).unwrap();
         assert_eq!(names(around.path()), ["folder/libraries/c.so"]);
-        assert_eq!(Interpreter::open(&folder), None);
+        assert!(!Interpreter::complete(&folder).unwrap());
         for path in ["usr/bin/python3.11", "/usr/bin/python3", "/python3.11", "/usr/../python3.11"] {
             assert!(matches!(Extraction::begin(path, &folder), Err(InterpreterError::Path(_))), "{path}");
         }

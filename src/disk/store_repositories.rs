@@ -112,6 +112,17 @@ impl Store {
         Ok(())
     }
 
+    /// What a tag is kept at.
+    pub fn kept_tag(&self, repository: &str, tag: &str) -> Result<Option<Digest>, StoreError> {
+        read_digest(&self.repository_folder(repository)?.join(KEPT).join(tag))
+    }
+
+    /// Lets a tag that was kept be pointed elsewhere again.
+    pub fn free_tag(&self, repository: &str, tag: &str) -> Result<(), StoreError> {
+        let path = self.repository_folder(repository)?.join(KEPT).join(tag);
+        fs::remove_file(&path).map_err(failed("remove", &path))
+    }
+
     /// The manifest that a tag or a digest names in a repository.
     pub fn manifest(&self, repository: &str, key: &str) -> Result<Option<Document>, StoreError> {
         let folder = self.repository_folder(repository)?;

@@ -26,8 +26,8 @@ use crate::oci::splice::SplicedFile;
 /// What wheels may hold together, unpacked: the largest model.
 const UNPACKED_BYTES_MAX: u64 = 64 << 30;
 
-/// The largest source that is compiled: generated tables have a few MiB, and what a compiler holds of a source is a hundred times its size.
-const SOURCE_BYTES_MAX: u64 = 8 << 20;
+/// The largest source that is compiled: what a compiler holds of a source can be 550 times its size (a list of names in CPython 3.11).
+const SOURCE_BYTES_MAX: u64 = 2 << 20;
 
 /// A wheel that has been opened.
 pub struct Wheel {
@@ -212,6 +212,13 @@ impl Laid {
     pub fn layer(&self, root: &TreePath, modified_s: u64) -> Result<PackedLayer, RecipeError> {
         let files = self.files.iter().map(|(path, (_, file))| (root.join(path), file.clone())).collect();
         PackedLayer::new(self.wheels.iter().map(|wheel| wheel.spliced.clone()).collect(), files, modified_s)
+    }
+
+    /// Whether a file can lie at a path without hiding others: none is below it, and none is where its folders would be.
+    pub fn has_room(&self, path: &TreePath) -> bool {
+        let after = self.files.range(path.clone()..).map(|(other, _)| other);
+        let below = after.take_while(|other| other.as_str().starts_with(path.as_str())).any(|other| other != path && other.is_within(path));
+        !below && !path.ancestors().any(|folder| self.files.contains_key(&folder))
     }
 
     /// Whose file lies at a path, by the wheel's place.

@@ -131,7 +131,7 @@ async fn check(service: &Service, selected: Selected, given: Given, gate: Gate, 
 async fn check_fit(service: &Service, model: &Model, policy: &Policy) -> Result<Vec<String>, Refusal> {
     let (runtime, certain) = match service.settings.runtimes.expected(model.runtime.as_deref(), model.served_type()) {
         Some((runtime, asked)) => {
-            let certain = asked || base::is_imported(&runtime, &service.store).await;
+            let certain = asked || base::is_imported(&runtime, &service.store);
             (Some(runtime), certain)
         }
         None => (None, false),

@@ -133,10 +133,15 @@ fn a_base_of_a_name_that_no_list_has_is_listed_and_built_on() {
     assert_eq!(build("own-runtime"), (json!(OWN), digest.clone()));
     home.json(["base", "lock", OWN]);
     assert_eq!(listed(&home, &[], OWN)["locked"], digest);
+    // Another image under the same name is another runtime.
+    let mut newer = base_saying("newer\n");
+    newer.config["Env"] = json!(["PATH=/bin", "PYTHON_VERSION=3.13.0"]);
+    bases::write_layout(&home.path().join("newer"), "own", &[newer]);
+    home.json(["base", "import", "--name", OWN, &format!("oci:{}:own", home.path().join("newer").display())]);
     // What a list has is the list's, here and where the settings say more of it.
     home.json(["base", "import", "--name", NAME, &source]);
     let list = fs::read_to_string(home.data().join("runtimes.json")).unwrap();
-    assert!(list.contains("3.12.4") && !list.contains("serving-runtime-python"), "{list}");
+    assert!(list.contains("3.13.0") && list.contains("serving-runtime-python"), "{list}");
     let config = home.path().join("config.yaml");
     fs::write(
         &config,

@@ -117,7 +117,7 @@ fn what_no_platform_can_be_added_to_is_said_and_stays_as_it_is() {
     import(&home, &amd64, &["--to", &format!("oci:{}:b", damaged.display())]);
     fs::write(damaged.join("index.json"), b"{").unwrap();
     let ran = home.hs(["base", "import", "--name", NAME, "--add-platform", &arm64, "--to", &format!("oci:{}:b", damaged.display())]);
-    assert!(ran.code != 0 && ran.stderr.contains("reading the platforms of"), "{ran:#?}");
+    assert!(ran.code != 0 && ran.stderr.contains("is not an OCI image layout"), "{ran:#?}");
     assert_eq!(fs::read(damaged.join("index.json")).unwrap(), b"{");
 
     // A model's image at the place is no base to be added to.

@@ -15,17 +15,20 @@ use crate::support::python_base;
 use crate::support::python_packages::{self as packages, SMALL};
 
 /// A package with what packages have: a module, a source for another Python, a source that no parser takes, a test suite, and a script.
-const FILES: [(&str, &str); 5] = [
+const FILES: [(&str, &str); 7] = [
     ("odd/__init__.py", "ANSWER = 42\n"),
     ("odd/old.py", "print 'Python 2'\n"),
     ("odd/template.py", "{{ a }} = {% b %}\n"),
     ("odd/tests/test_odd.py", "assert True\n"),
+    // Data in the place where the bytecode of a module would lie: a folder, which a file would hide.
+    ("odd/m.py", "A = 1\n"),
+    ("odd/__pycache__/m.cpython-311.pyc/data.txt", "data\n"),
     ("odd-1.0.data/scripts/odd.py", "#!python\nprint('odd')\n"),
 ];
 const REQUIREMENTS: &str = "odd\nsix==1.17.0\ntabulate==0.9.0\njmespath==1.0.1\n";
 
 /// A model with these requirements in the user's home, and a folder with their wheels.
-fn model(home: &Home) -> (PathBuf, PathBuf) {
+pub fn model(home: &Home) -> (PathBuf, PathBuf) {
     let (folder, wheels) = (home.path().join("model"), home.path().join("wheels"));
     packages::model(&folder, REQUIREMENTS);
     fs::create_dir(&wheels).unwrap();
@@ -36,20 +39,20 @@ fn model(home: &Home) -> (PathBuf, PathBuf) {
     (folder, wheels)
 }
 
-fn words(home: &Home, model: &Path, wheels: &Path) -> [String; 8] {
+pub fn words(home: &Home, model: &Path, wheels: &Path) -> [String; 8] {
     let to = format!("oci:{}:m", home.path().join("layout").display());
     let words = ["build", model.to_str().unwrap(), "--wheels", wheels.to_str().unwrap(), "--runtime", python_base::NAME, "--to", &to];
     words.map(str::to_owned)
 }
 
 /// The digests of the image's layers for a purpose.
-fn layers(document: &Value, purpose: &str) -> Vec<String> {
+pub fn layers(document: &Value, purpose: &str) -> Vec<String> {
     let layers = document["images"][0]["layers"].as_array().unwrap().iter();
     layers.filter(|layer| layer["purpose"] == purpose).map(|layer| layer["digest"].as_str().unwrap().to_owned()).collect()
 }
 
 /// Files below a folder of the user's cache.
-fn cached(home: &Home, name: &str) -> BTreeSet<String> {
+pub fn cached(home: &Home, name: &str) -> BTreeSet<String> {
     let folder = home.path().join(".cache/lamina").join(name);
     if folder.exists() { images::listing(&folder).into_keys().collect() } else { BTreeSet::new() }
 }
@@ -82,10 +85,12 @@ fn every_module_comes_with_bytecode_that_python_takes_until_its_source_changes()
         let cached = format!("__pycache__/{}.{tag}.pyc", name.strip_suffix(".py").unwrap());
         if folder.is_empty() { cached } else { format!("{folder}/{cached}") }
     };
-    let left_out = ["odd/old.py", "odd/template.py", "odd/tests/test_odd.py"];
+    let left_out = ["odd/old.py", "odd/template.py", "odd/tests/test_odd.py", "odd/m.py"];
+    assert_eq!(fs::read(lib.join("odd/__pycache__/m.cpython-311.pyc/data.txt")).unwrap(), b"data\n");
     let sources = paths.iter().filter(|path| path.ends_with(".py") && !path.starts_with("bin/") && !left_out.contains(&path.as_str()));
     let expected: BTreeSet<String> = sources.map(bytecode_of).collect();
-    assert_eq!(paths.iter().filter(|path| path.ends_with(".pyc")).cloned().collect::<BTreeSet<_>>(), expected);
+    let compiled = paths.iter().filter(|path| path.ends_with(".pyc") && !path.ends_with("/m.cpython-311.pyc"));
+    assert_eq!(compiled.cloned().collect::<BTreeSet<_>>(), expected);
     assert!(expected.len() > 10, "{expected:?}");
 
     let (said, told) = python(&lib, "import six, tabulate, jmespath, odd\nprint(odd.ANSWER)");
@@ -185,7 +190,7 @@ async fn the_service_compiles_as_a_build_does_but_runs_no_base_that_a_stranger_n
     let built = home.json(words(&home, &model, &wheels));
     let registry = DockerRegistry::start();
     let strange = format!("{}/{}", registry.address(), python_base::NAME);
-    python_base::import(&home, false, Some(&strange));
+    python_base::import(&home, true, Some(&strange));
     let service = Serve::start(&home, &["--wheels", wheels.to_str().unwrap()]);
     let upload = |runtime: &str| {
         let words = ["upload", model.to_str().unwrap(), "--server", &service.url(), "--runtime", runtime];

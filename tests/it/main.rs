@@ -12,6 +12,7 @@ mod base_commands;
 mod base_families;
 mod base_platforms;
 mod bytecode;
+mod bytecode_trust;
 mod changing_files;
 mod compression;
 mod container_frameworks;

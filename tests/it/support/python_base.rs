@@ -64,10 +64,16 @@ pub fn user() -> Home {
 
 /// Imports the base into the user's data folder or to a destination. With `broken`, its Python cannot be run.
 pub fn import(home: &Home, broken: bool, to: Option<&str>) {
+    let more: Vec<&str> = to.into_iter().flat_map(|to| ["--to", to]).collect();
+    import_for(home, "amd64", broken, &more);
+}
+
+/// The same for a processor, with more words for `hs base import`.
+pub fn import_for(home: &Home, architecture: &str, broken: bool, more: &[&str]) {
     let (root, config) = (home.path().join("root.tar"), home.path().join("root.json"));
     write_root(&root, broken);
-    fs::write(&config, r#"{"architecture": "amd64", "os": "linux", "config": {"Env": ["PATH=/usr/bin"]}}"#).unwrap();
+    fs::write(&config, format!(r#"{{"architecture": "{architecture}", "os": "linux", "config": {{"Env": ["PATH=/usr/bin"]}}}}"#)).unwrap();
     let words = ["base", "import", "--name", NAME, "--image-config", config.to_str().unwrap(), root.to_str().unwrap()];
-    home.json(words.into_iter().chain(to.into_iter().flat_map(|to| ["--to", to])));
+    home.json(words.iter().chain(more));
     fs::remove_file(root).unwrap();
 }
