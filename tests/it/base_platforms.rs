@@ -120,6 +120,14 @@ fn what_no_platform_can_be_added_to_is_said_and_stays_as_it_is() {
     assert!(ran.code != 0 && ran.stderr.contains("is not an OCI image layout"), "{ran:#?}");
     assert_eq!(fs::read(damaged.join("index.json")).unwrap(), b"{");
 
+    // Nor is one that has lost the base which its tag names.
+    let torn = home.path().join("torn");
+    let digest = import(&home, &amd64, &["--to", &format!("oci:{}:b", torn.display())])["digest"].clone();
+    fs::remove_file(torn.join("blobs").join(digest.as_str().unwrap().replace(':', "/"))).unwrap();
+    let before = fs::read(torn.join("index.json")).unwrap();
+    refused(&[&arm64, "--to", &format!("oci:{}:b", torn.display())], 4, "reading the platforms of");
+    assert_eq!(fs::read(torn.join("index.json")).unwrap(), before);
+
     // A model's image at the place is no base to be added to.
     let (model, place) = (home.path().join("model"), format!("oci:{}:m", home.path().join("image").display()));
     models::small(&model);
