@@ -162,7 +162,7 @@ async fn import(arguments: &BaseImportArguments, settings: &Settings, voice: &Vo
     let platforms: Vec<String> = images.images.iter().map(|image| image.platform.to_string()).collect();
     let mut put = Vec::new();
     let opened: Vec<(String, Target)> = if targets.is_empty() {
-        free_tag(settings, name, version)?;
+        free_tag(settings, name, version).await?;
         let destination =
             Destination::Store { store: settings.store()?, repository: name.to_owned(), tag: Some(version.to_owned()), keep: true };
         vec![(arguments.name.clone(), Target::Local(destination))]
@@ -188,15 +188,19 @@ async fn import(arguments: &BaseImportArguments, settings: &Settings, voice: &Vo
     Ok(())
 }
 
-/// Lets an import replace what an earlier one has kept under the name; the version of a model is never replaced.
-fn free_tag(settings: &Settings, name: &str, version: &str) -> Result<(), Box<dyn Failure>> {
+/// Lets an import replace what an earlier one has kept under the name, also one that was killed before it was noted; the version of a model is never replaced.
+async fn free_tag(settings: &Settings, name: &str, version: &str) -> Result<(), Box<dyn Failure>> {
     let (store, full_name) = (settings.store()?, format!("{name}:{version}"));
-    let kept = store.kept_tag(name, version)?;
-    let imported = base_list::digest_of(&settings.data_folder, &full_name).map_err(BaseCommandError::List)?;
-    match kept {
-        Some(kept) if imported != Some(kept) => Err(BaseCommandError::Taken(full_name).into()),
-        Some(_) => Ok(store.free_tag(name, version)?),
-        None => Ok(()),
+    if store.kept_tag(name, version)?.is_none() {
+        return Ok(());
+    }
+    let present = load(&Source::Store { store: store.clone(), repository: name.to_owned() }, version, None).await?;
+    match refuse_models(&full_name, &present) {
+        Err(BaseCommandError::Model { .. }) => Err(BaseCommandError::Taken(full_name).into()),
+        judged => {
+            judged?;
+            Ok(store.free_tag(name, version)?)
+        }
     }
 }
 

@@ -56,8 +56,12 @@ async fn a_base_that_was_pushed_is_no_base_of_the_service() {
     let versions = ended(&url, "m").await;
     let compiled: Vec<&Value> = versions.iter().filter(|version| version["status"] == "Finished").collect();
     assert_eq!((compiled.len(), layers(&compiled[0]["report"], "bytecode").len()), (1, 1), "{versions:#?}");
-    // The owner himself may import another.
+    // The owner himself may import another, also where an import was killed before it was noted.
+    fs::remove_file(home.data().join("runtimes.json")).unwrap();
     python_base::import(&home, true, None);
+    // A model's version keeps its name, whoever imports.
+    let ran = home.hs(["base", "import", "--name", "m:2", &layout]);
+    assert!(ran.code == 4 && ran.stderr.contains("`m:2` is a version of a model here"), "{ran:#?}");
 }
 
 #[test]
