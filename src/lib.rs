@@ -560,6 +560,9 @@ pub mod disk {
     /// A tar file of our own, written as a stream.
     pub mod tar_file;
 
+    /// An archive of images, member by member.
+    pub mod archive_file;
+
     /// OCI archives: a layout in a tar.
     pub mod oci_archive;
 

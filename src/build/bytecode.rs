@@ -10,10 +10,11 @@ use std::fs::File;
 use std::io;
 use std::num::NonZero;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::thread;
 
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
+use tokio::task::JoinHandle;
 use tokio_util::io::{StreamReader, SyncIoBridge};
 
 use super::compiler::{self, CompileError};
@@ -133,9 +134,11 @@ impl Compiler {
         let cache = tokio::task::spawn_blocking(move || cache.or_in(&scratch)).await?;
         let Some(interpreter) = self.runnable(&cache).await? else { return Ok(None) };
         listener(Event::Note(format!("compiling {missing} packages with the base's Python")));
-        let laid = laid.clone();
-        let compiling = move || complete(found, &laid, &|wheel| compile(&interpreter, wheel, folder, &cache, &name));
-        Ok(Some(tokio::task::spawn_blocking(compiling).await??))
+        let make = |at: usize| {
+            let (laid, interpreter, cache) = (laid.clone(), interpreter.clone(), cache.clone());
+            tokio::task::spawn_blocking(move || compile(&interpreter, &laid.wheels()[at], folder, &cache, &name))
+        };
+        Ok(Some(complete(found, laid.clone(), &make).await?))
     }
 
     /// An interpreter for the base that can be run here: its own, else that of a sibling with the same standard library. `None`: the base has none.
@@ -204,36 +207,22 @@ impl Compiler {
     }
 }
 
-/// Fills the gaps: as many wheels at a time as there are cores, the largest first, since one that is begun last is waited for alone.
-fn complete(
+/// Fills the gaps: as many wheels at a time as there are cores, the one with the most sources first, since one that is begun last is waited for alone.
+async fn complete(
     mut found: Vec<Option<SplicedFile>>,
-    laid: &Laid,
-    make: &(dyn Fn(&Wheel) -> Result<SplicedFile, BytecodeError> + Sync),
+    laid: Arc<Laid>,
+    make: &impl Fn(usize) -> JoinHandle<Result<SplicedFile, BytecodeError>>,
 ) -> Result<Vec<SplicedFile>, BytecodeError> {
-    let mut in_turn: Vec<(usize, usize)> = Vec::new();
-    for (at, wheel) in laid.wheels().iter().enumerate().filter(|(at, _)| found[*at].is_none()) {
-        in_turn.push((wheel.sources()?.len(), at));
-    }
-    in_turn.sort_by(|one, other| other.cmp(one));
-    let (next, made) = (AtomicUsize::new(0), Mutex::new(Ok(Vec::new())));
-    let work = || {
-        while let Some((_, at)) = in_turn.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let archive = make(&laid.wheels()[*at]);
-            let Ok(mut made) = made.lock() else { return };
-            match (archive, made.as_mut()) {
-                (Ok(archive), Ok(made)) => made.push((*at, archive)),
-                (Err(error), Ok(_)) => *made = Err(error),
-                (_, Err(_)) => return,
-            }
-        }
+    let missing: Vec<usize> = (0..found.len()).filter(|at| found[*at].is_none()).collect();
+    let weighing = move || -> Result<Vec<(u64, usize)>, WheelFileError> {
+        let weight = |at: usize| Ok((laid.wheels()[at].sources()?.iter().map(|(_, file)| file.size_bytes).sum(), at));
+        missing.into_iter().map(weight).collect()
     };
-    let at_once = thread::available_parallelism().map_or(1, NonZero::get).min(AT_ONCE_MAX).min(in_turn.len());
-    thread::scope(|scope| {
-        // A thread that cannot be had leaves its share to the others; this one is there.
-        (1..at_once).for_each(|_| drop(thread::Builder::new().spawn_scoped(scope, work)));
-        work();
-    });
-    for (at, archive) in made.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)? {
+    let mut in_turn = tokio::task::spawn_blocking(weighing).await??;
+    in_turn.sort_by(|one, other| other.cmp(one));
+    let at_once = thread::available_parallelism().map_or(1, NonZero::get).min(AT_ONCE_MAX);
+    let making = stream::iter(in_turn).map(async |(_, at)| Ok::<_, BytecodeError>((at, make(at).await??)));
+    for (at, archive) in making.buffer_unordered(at_once).try_collect::<Vec<_>>().await? {
         found[at] = Some(archive);
     }
     Ok(found.into_iter().flatten().collect())

@@ -284,8 +284,8 @@ async fn install(
         };
         warnings.extend(said);
         of_bases.push(targets.iter().position(|known| *known == target).unwrap_or_else(|| {
+            compilers.push(installer.bytecode.as_ref().and_then(|_| compiler(base, bases, &target, warnings)));
             targets.push(target);
-            compilers.push(installer.bytecode.as_ref().and_then(|_| compiler(base, bases, &targets[targets.len() - 1], warnings)));
             targets.len() - 1
         }));
     }

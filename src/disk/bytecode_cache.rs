@@ -19,10 +19,10 @@ use zip::{CompressionMethod, DateTime, ZipWriter};
 
 use super::atomic::{self, Existing};
 use super::interpreter::Interpreter;
-use super::render::READ_BYTES;
 use super::store_use::renew_file;
+use super::stream;
 use crate::fault::{Failure, Fault};
-use crate::oci::digest::{Digest, Hasher};
+use crate::oci::digest::Digest;
 use crate::oci::layer::{LocalFile, Stamp};
 use crate::oci::path::TreePath;
 use crate::oci::splice::SplicedFile;
@@ -217,16 +217,8 @@ impl BytecodeWriter {
     pub fn commit(self, wheel: &Digest, python: &Digest) -> Result<SplicedFile, BytecodeCacheError> {
         let wrong = failed("write to", &self.folder);
         let mut written = self.zip.finish().map_err(io::Error::other).map_err(&wrong)?;
-        let mut hasher = Hasher::new();
-        let mut buffer = vec![0; READ_BYTES];
-        written.seek(SeekFrom::Start(0)).map_err(&wrong)?;
-        loop {
-            match super::stream::fill(&mut written, &mut buffer).map_err(&wrong)? {
-                0 => break,
-                length => hasher.update(&buffer[..length]),
-            }
-        }
-        let (size_bytes, digest) = (hasher.size_bytes(), hasher.finish());
+        let hashed = written.seek(SeekFrom::Start(0)).and_then(|_| stream::hash(&mut written));
+        let (size_bytes, digest) = hashed.map_err(&wrong)?;
         let folder = self.folder.join(wheel.hex());
         fs::create_dir_all(&folder).map_err(failed("create", &folder))?;
         let path = folder.join(format!("{}-{}.zip", key(python), digest.hex()));

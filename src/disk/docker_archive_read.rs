@@ -8,22 +8,21 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, BufReader, Read, Write};
+use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use serde_json::Map;
 
-use super::archive_stream::{ArchiveStream, StreamError};
+use super::archive_file::{ArchiveFile, ArchiveFileError, disk};
 use super::docker_archive::familiar;
 use super::layout::{LAYOUT_FILE, Layout, LayoutError, index_with};
-use super::render::READ_BYTES;
-use super::tar_reader::{MemberKind, TarError, TarReader};
+use super::stream;
+use super::tar_reader::MemberKind;
 use crate::fault::{Failure, Fault};
-use crate::model::tree::Limits;
 use crate::oci::base_image;
 use crate::oci::config::{CONFIG_BYTES_MAX, ConfigError, ImageConfig};
-use crate::oci::digest::{Digest, Hasher};
+use crate::oci::digest::Digest;
 use crate::oci::image::{Compression, LayerSource, Purpose, SealedLayer};
 use crate::oci::manifest::MANIFEST_BYTES_MAX;
 use crate::oci::reference::Reference;
@@ -37,35 +36,9 @@ const LINKS_MAX: usize = 16;
 /// Why a Docker archive cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum DockerArchiveReadError {
-    /// It cannot be opened or unpacked.
-    #[error("cannot {operation} `{}`", .path.display())]
-    Disk {
-        /// The verb.
-        operation: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        #[source]
-        source: io::Error,
-    },
-    /// It is packed in a way that cannot be read.
-    #[error("cannot read `{}`", .path.display())]
-    Stream {
-        /// The archive.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: StreamError,
-    },
-    /// It is no good tar.
-    #[error("cannot read `{}`", .path.display())]
-    Tar {
-        /// The archive.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: TarError,
-    },
+    /// It cannot be read.
+    #[error(transparent)]
+    Archive(#[from] ArchiveFileError),
     /// What is in it is no image.
     #[error("`{}` is not a Docker archive: {reason}", .path.display())]
     Invalid {
@@ -113,10 +86,7 @@ pub enum DockerArchiveReadError {
 impl Failure for DockerArchiveReadError {
     fn fault(&self) -> Fault {
         match self {
-            DockerArchiveReadError::Disk { source, .. } if source.kind() == io::ErrorKind::NotFound => Fault::Missing,
-            DockerArchiveReadError::Disk { .. } => Fault::Ours,
-            DockerArchiveReadError::Stream { source, .. } => source.fault(),
-            DockerArchiveReadError::Tar { source, .. } => source.fault(),
+            DockerArchiveReadError::Archive(error) => error.fault(),
             DockerArchiveReadError::Invalid { .. } | DockerArchiveReadError::Config { .. } | DockerArchiveReadError::Layer { .. } => {
                 Fault::Invalid
             }
@@ -212,15 +182,9 @@ fn blobs(scratch: &Path) -> PathBuf {
 
 /// Puts every file of the archive into `blobs`, under its digest.
 fn members(path: &Path, blobs: &Path) -> Result<Members, DockerArchiveReadError> {
-    let tar_error = |source: TarError| DockerArchiveReadError::Tar { path: path.to_owned(), source };
-    let file = File::open(path).map_err(disk("open", path))?;
-    // The user's own file: it may be as large as it likes, and a layer of zeros is no attack.
-    let limits = Limits { unpacked_bytes_max: u64::MAX, ratio_max: u64::MAX, ..Limits::default() };
-    let stream = ArchiveStream::open(file, &limits).map_err(|source| DockerArchiveReadError::Stream { path: path.to_owned(), source })?;
-    let mut tar = TarReader::new(stream);
+    let mut archive = ArchiveFile::open(path)?;
     let mut members = Members::default();
-    let mut buffer = vec![0; READ_BYTES];
-    while let Some(member) = tar.next_member().map_err(tar_error)? {
+    while let Some(member) = archive.next_member()? {
         let name = member.path.trim_start_matches("./").to_owned();
         if members.files.len() + members.links.len() == MEMBERS_MAX {
             let reason = format!("it has more than {MEMBERS_MAX} members");
@@ -229,17 +193,7 @@ fn members(path: &Path, blobs: &Path) -> Result<Members, DockerArchiveReadError>
         match member.kind {
             MemberKind::File { size_bytes, .. } => {
                 let part = blobs.join("part");
-                let mut output = File::create(&part).map_err(disk("create", &part))?;
-                let mut hasher = Hasher::new();
-                loop {
-                    let length = tar.read_data(&mut buffer).map_err(tar_error)?;
-                    if length == 0 {
-                        break;
-                    }
-                    hasher.update(&buffer[..length]);
-                    output.write_all(&buffer[..length]).map_err(disk("write", &part))?;
-                }
-                let digest = hasher.finish();
+                let digest = archive.unpack(&part)?;
                 fs::rename(&part, blobs.join(digest.hex())).map_err(disk("rename", &part))?;
                 members.files.insert(name, (digest, size_bytes));
             }
@@ -323,23 +277,13 @@ fn diff_id(file: &Path, digest: Digest) -> io::Result<(Compression, Digest)> {
         [0x28, 0xb5, 0x2f, 0xfd] => (Compression::Zstd, Box::new(zstd::Decoder::with_buffer(source)?)),
         _ => return Ok((Compression::None, digest)),
     };
-    let mut hasher = Hasher::new();
-    let mut buffer = vec![0; READ_BYTES];
-    loop {
-        let length = tar.read(&mut buffer)?;
-        if length == 0 {
-            return Ok((compression, hasher.finish()));
-        }
-        hasher.update(&buffer[..length]);
-    }
-}
-
-fn disk(operation: &'static str, path: &Path) -> impl Fn(io::Error) -> DockerArchiveReadError {
-    move |source| DockerArchiveReadError::Disk { operation, path: path.to_owned(), source }
+    Ok((compression, stream::hash(&mut tar)?.1))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
     use super::*;
     use serde_json::{Value, json};
 

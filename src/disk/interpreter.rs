@@ -12,10 +12,10 @@ use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use super::render::READ_BYTES;
+use super::stream;
 use super::unpack_layer;
 use crate::fault::{Failure, Fault};
-use crate::oci::digest::{Digest, Hasher};
+use crate::oci::digest::Hasher;
 use crate::oci::path::TreePath;
 
 /// What it may hold: Debian's has 30 MiB.
@@ -75,7 +75,7 @@ impl Interpreter {
         sources.sort();
         for path in sources {
             let name = path.strip_prefix(folder).unwrap_or(&path).as_os_str().as_encoded_bytes().to_vec();
-            let of_file = hash(&path).map_err(wrong(&path))?;
+            let (_, of_file) = fs::File::open(&path).and_then(|mut file| stream::hash(&mut file)).map_err(wrong(&path))?;
             all.update(&name);
             all.update(&[0]);
             all.update(of_file.as_bytes());
@@ -96,16 +96,6 @@ impl Interpreter {
         let modules = entries(&folder.join("lib"));
         let has_modules = modules.iter().any(|modules| modules.join(FIRST_MODULE).is_file());
         loaders.into_iter().find(|loader| loader.is_file()).filter(|_| folder.join("python").is_file() && has_modules)
-    }
-}
-
-fn hash(path: &Path) -> io::Result<Digest> {
-    let (mut file, mut hasher, mut buffer) = (fs::File::open(path)?, Hasher::new(), vec![0; READ_BYTES]);
-    loop {
-        match super::stream::fill(&mut file, &mut buffer)? {
-            0 => return Ok(hasher.finish()),
-            length => hasher.update(&buffer[..length]),
-        }
     }
 }
 

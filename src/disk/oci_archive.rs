@@ -7,18 +7,16 @@
 //! What must stay true: the same image, its blobs put in the same order, gives the same bytes.
 
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use serde_json::Map;
 
-use super::archive_stream::{ArchiveStream, StreamError};
+use super::archive_file::{self, ArchiveFile, ArchiveFileError};
 use super::layout::{LAYOUT_FILE, Layout, LayoutError, documents, index_with};
 use super::tar_file::{TarFile, TarFileError};
-use super::tar_reader::{MemberKind, TarError, TarReader};
+use super::tar_reader::MemberKind;
 use crate::fault::{Failure, Fault};
-use crate::model::tree::Limits;
 use crate::oci::digest::Digest;
 use crate::oci::image::ImageSet;
 use crate::oci::manifest::{Descriptor, MANIFEST_BYTES_MAX};
@@ -34,35 +32,9 @@ pub enum OciArchiveError {
     /// A layer was never put.
     #[error("{0} was not put into the archive")]
     Missing(Digest),
-    /// It cannot be opened or unpacked.
-    #[error("cannot {operation} `{}`", .path.display())]
-    Disk {
-        /// The verb.
-        operation: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        #[source]
-        source: io::Error,
-    },
-    /// It is packed in a way that cannot be read.
-    #[error("cannot read `{}`", .path.display())]
-    Stream {
-        /// The archive.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: StreamError,
-    },
-    /// It is no good tar.
-    #[error("cannot read `{}`", .path.display())]
-    Tar {
-        /// The archive.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: TarError,
-    },
+    /// It cannot be read.
+    #[error(transparent)]
+    Archive(#[from] ArchiveFileError),
     /// A blob is not what its name says.
     #[error("in `{}`, the bytes of {expected} are those of {found}", .path.display())]
     Digest {
@@ -88,10 +60,8 @@ impl Failure for OciArchiveError {
     fn fault(&self) -> Fault {
         match self {
             OciArchiveError::Write(error) => error.fault(),
-            OciArchiveError::Disk { source, .. } if source.kind() == io::ErrorKind::NotFound => Fault::Missing,
-            OciArchiveError::Missing(_) | OciArchiveError::Disk { .. } => Fault::Ours,
-            OciArchiveError::Stream { source, .. } => source.fault(),
-            OciArchiveError::Tar { source, .. } => source.fault(),
+            OciArchiveError::Missing(_) => Fault::Ours,
+            OciArchiveError::Archive(error) => error.fault(),
             OciArchiveError::Digest { .. } => Fault::Remote,
             OciArchiveError::Layout { source, .. } => source.fault(),
         }
@@ -153,19 +123,10 @@ impl OciArchive {
 
 /// Unpacks the archive `path` into `scratch`, an empty folder of the caller's, and opens the layout there.
 pub fn open(path: &Path, scratch: &Path) -> Result<Layout, OciArchiveError> {
-    let disk = |operation, path: &Path| {
-        let path = path.to_owned();
-        move |source| OciArchiveError::Disk { operation, path, source }
-    };
-    let tar_error = |source: TarError| OciArchiveError::Tar { path: path.to_owned(), source };
-    let file = File::open(path).map_err(disk("open", path))?;
-    // The user's own file: it may be as large as it likes, and a layer of zeros is no attack.
-    let limits = Limits { unpacked_bytes_max: u64::MAX, ratio_max: u64::MAX, ..Limits::default() };
-    let stream = ArchiveStream::open(file, &limits).map_err(|source| OciArchiveError::Stream { path: path.to_owned(), source })?;
-    let mut tar = TarReader::new(stream);
+    let mut archive = ArchiveFile::open(path)?;
     let blobs = scratch.join(BLOBS);
-    std::fs::create_dir_all(&blobs).map_err(disk("create", &blobs))?;
-    while let Some(member) = tar.next_member().map_err(tar_error)? {
+    std::fs::create_dir_all(&blobs).map_err(archive_file::disk("create", &blobs))?;
+    while let Some(member) = archive.next_member()? {
         let MemberKind::File { size_bytes, .. } = member.kind else { continue };
         let name = member.path.trim_start_matches("./");
         // No other name becomes a path here.
@@ -175,18 +136,7 @@ pub fn open(path: &Path, scratch: &Path) -> Result<Layout, OciArchiveError> {
             None if matches!(name, "oci-layout" | "index.json") && size_bytes <= MANIFEST_BYTES_MAX => scratch.join(name),
             _ => continue,
         };
-        let mut output = File::create(&target).map_err(disk("create", &target))?;
-        let mut hasher = crate::oci::digest::Hasher::new();
-        let mut buffer = vec![0; super::render::READ_BYTES];
-        loop {
-            let length = tar.read_data(&mut buffer).map_err(tar_error)?;
-            if length == 0 {
-                break;
-            }
-            hasher.update(&buffer[..length]);
-            output.write_all(&buffer[..length]).map_err(disk("write", &target))?;
-        }
-        let found = hasher.finish();
+        let found = archive.unpack(&target)?;
         if let Some(Ok(expected)) = digest.filter(|digest| !matches!(digest, Ok(expected) if *expected == found)) {
             return Err(OciArchiveError::Digest { path: path.to_owned(), expected, found });
         }

@@ -15,6 +15,7 @@ use flate2::bufread::DeflateDecoder;
 
 use super::render::{READ_BYTES, RenderError, at_most, check_file, open_file, render_error};
 use super::splice_reader::{SpliceReader, read_at};
+use super::stream;
 use crate::fault::{Failure, Fault};
 use crate::oci::digest::{Digest, Hasher};
 use crate::oci::image::{Compression, LayerSource, Purpose, SealedLayer};
@@ -74,14 +75,8 @@ pub fn seal(layer: &PackedLayer, splice: Arc<Splice>, purpose: Purpose, progress
 }
 
 fn hash_blob(splice: Arc<Splice>) -> Result<(u64, Digest), PackedError> {
-    let (mut reader, mut hasher, mut buffer) = (SpliceReader::new(splice), Hasher::new(), vec![0; 2 * READ_BYTES]);
-    loop {
-        match reader.read(&mut buffer) {
-            Ok(0) => return Ok((hasher.size_bytes(), hasher.finish())),
-            Ok(length) => hasher.update(&buffer[..length]),
-            Err(error) => return Err(PackedError::Render(error.downcast::<RenderError>().expect("a splice fails with nothing else"))),
-        }
-    }
+    let hashed = stream::hash(&mut SpliceReader::new(splice));
+    hashed.map_err(|error| PackedError::Render(error.downcast::<RenderError>().expect("a splice fails with nothing else")))
 }
 
 fn diff_id(layer: &PackedLayer, progress: &dyn Fn(u64)) -> Result<Digest, PackedError> {

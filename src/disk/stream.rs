@@ -11,6 +11,9 @@ use bytes::{Bytes, BytesMut};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
+use super::render::READ_BYTES;
+use crate::oci::digest::{Digest, Hasher};
+
 /// The size of a piece: large enough that handing it to another thread costs nothing beside reading it, small enough for the cache of a core.
 const PIECE_BYTES: usize = 512 << 10;
 /// Pieces that wait: one being read while one is being sent.
@@ -48,6 +51,17 @@ fn pump<R: Read>(open: impl FnOnce() -> io::Result<R>, sender: &mpsc::Sender<io:
             return Ok(());
         }
         given.push_back(piece);
+    }
+}
+
+/// The size and the digest of all that a reader gives.
+pub fn hash(reader: &mut impl Read) -> io::Result<(u64, Digest)> {
+    let (mut hasher, mut buffer) = (Hasher::new(), vec![0; READ_BYTES]);
+    loop {
+        match fill(reader, &mut buffer)? {
+            0 => return Ok((hasher.size_bytes(), hasher.finish())),
+            filled => hasher.update(&buffer[..filled]),
+        }
     }
 }
 
